@@ -1,0 +1,151 @@
+"""What an implementation claims, checked against the spec it names, before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kernelproof.impls.registration import BACKENDS
+from kernelproof.spec.catalogue import load_spec
+from kernelproof.spec.domain import Case
+from kernelproof.spec.language import Call, Clause, Spec
+from kernelproof.spec.rounding import FORMATS, PRESETS, Precision, resolve_precision
+
+
+class BadRegistration(ValueError):
+    """A registration that cannot be true; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """One implementation as its worker described it; ``read`` is the way to make one."""
+
+    target: int
+    spec: Spec
+    name: str
+    backends: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    limits: Mapping[str, Any]
+    returns: tuple[str, ...]
+    precision: Any
+    tiles: Mapping[str, str]
+    atomics: bool
+    deviates: Mapping[str, str]
+    options: frozenset[str]
+    option_values: frozenset[str]
+
+    @classmethod
+    def read(cls, target: int, described: Mapping[str, Any]) -> Capabilities:
+        """Check a description. Raises BadRegistration with one sentence."""
+        name = described["name"]
+        try:
+            spec = load_spec(described["spec"])
+        except LookupError as error:
+            raise BadRegistration(f"{name}: {error}") from None
+        _check_kind(name, described["kind"], spec)
+        _among(name, "backend", described["backends"], BACKENDS)
+        _among(name, "dtype", described["dtypes"], spec.domain.dtypes)
+        returns = spec.output_names if described["returns"] is None else described["returns"]
+        _among(name, "output in returns", returns, spec.output_names)
+        _check_precision(name, described["precision"])
+        _among(name, "clause in deviates", described["deviates"], [c.anchor for c in spec.clauses])
+        values = frozenset(key for key in described["rename"] if ":" in key)
+        renamed = {key.partition(":")[0] for key in described["rename"]}
+        _among(name, "option in --map", renamed, spec.option_names())
+        taken = set(spec.option_names()) if described["takes_any"] else set(described["takes"])
+        limits = described["limits"]
+        known_limits = (*spec.call.axes, *spec.option_names())
+        _among(name, "limit", limits, known_limits)
+        capabilities = cls(
+            target=target,
+            spec=spec,
+            name=name,
+            backends=tuple(described["backends"]),
+            dtypes=tuple(described["dtypes"]),
+            limits=limits,
+            returns=tuple(returns),
+            precision=described["precision"],
+            tiles=described["tiles"],
+            atomics=described["atomics"],
+            deviates=described["deviates"],
+            options=frozenset(spec.option_names()) & (taken | renamed),
+            option_values=values,
+        )
+        capabilities._check_some_case_is_left()
+        return capabilities
+
+    def precision_at(self, dtype: str) -> Precision:
+        """The declared roundings at a dtype."""
+        return resolve_precision(self.precision, dtype)
+
+    def unsupported(self, case: Case, clause: Clause) -> str | None:
+        """Why a case is outside what is claimed, or None."""
+        if clause.anchor in self.deviates:
+            return f"declared deviation from {clause.anchor}: {self.deviates[clause.anchor]}"
+        if case.dtype not in self.dtypes:
+            return f"dtype {case.dtype}"
+        options = dict(case.options)
+        names = self.spec.option_names()
+        for name, value in options.items():
+            if name in names and name not in self.options:
+                return f"option {name}"
+            mapped = [v for v in self.option_values if v.startswith(f"{name}:")]
+            if mapped and f"{name}:{value}" not in mapped:
+                return f"option {name}={value}"
+        values = {**dict.fromkeys(names), **options, **dict(case.axes)}
+        for name, limit in self.limits.items():
+            if not _within(values[name], limit):
+                return f"limit {name}: {values[name]}"
+        return None
+
+    def _check_some_case_is_left(self) -> None:
+        """Limits must leave at least one accuracy case of each dtype."""
+        domain = self.spec.domain
+        accuracy = next(c for c in self.spec.clauses if c.check == "accuracy")
+        for dtype in self.dtypes:
+            cases = [self.spec.case(f"{dtype}/{p}") for p in (*domain.smoke, *domain.core, *domain.full)]
+            reasons = [self.unsupported(case, accuracy) for case in cases]
+            if all(reasons):
+                limit = max(set(reasons), key=reasons.count)
+                raise BadRegistration(
+                    f"{self.name}: its limits leave no accuracy case of {self.spec.name} in {dtype} "
+                    f"(most often: {limit}): widen limits={{...}}, or take the options that cases need"
+                )
+
+
+def _within(value: Any, limit: Any) -> bool:
+    if isinstance(limit, Mapping):
+        return value in range(limit["start"], limit["stop"], limit["step"])
+    return value in limit
+
+
+def _check_kind(name: str, kind: str, spec: Spec) -> None:
+    wanted = "function" if isinstance(spec.call, Call) else "class"
+    if wanted == "class" and kind == "function":
+        methods = ", ".join(spec.call.operations)
+        raise BadRegistration(
+            f"{name}: {spec.name} is a program: register a class with methods {methods}"
+        )
+
+
+def _check_precision(name: str, declared: Any) -> None:
+    per_dtype = isinstance(declared, Mapping) and set(declared) <= set(FORMATS)
+    for each in declared.values() if per_dtype else [declared]:
+        if each is None:
+            continue
+        if not isinstance(each, (str, Mapping)):
+            raise BadRegistration(f"{name}: precision={each!r}: wanted one of {', '.join(PRESETS)}")
+        try:
+            Precision.from_json(each)
+        except (ValueError, TypeError) as error:
+            raise BadRegistration(f"{name}: {error}") from None
+
+
+def _among(name: str, what: str, given: Any, known: Any) -> None:
+    for word in given:
+        if word not in known:
+            near = difflib.get_close_matches(str(word), list(known), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"wanted {', '.join(known) or 'none'}"
+            raise BadRegistration(f"{name}: unknown {what} {word!r}: {hint}")

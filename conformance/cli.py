@@ -1,0 +1,161 @@
+"""The command line: a thin layer over pytest."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.util import find_spec
+from typing import Annotated, Any
+
+import typer
+
+from kernelproof import __version__
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Conformance of attention and matrix-multiplication kernels.",
+)
+
+EXIT_USAGE = 4
+
+
+def main() -> None:
+    """Run a command; a wrong option costs one sentence and exit code 4."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(standalone_mode=False)
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        print(f"kernelproof: {error.format_message()}", file=sys.stderr)
+        print("kernelproof --help lists commands and options", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    sys.exit(code or 0)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"kernelproof {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[TARGET]...",
+        help="kernels.py, package.module, or either with :callable. Default: what is installed, "
+        "the built-in implementations among it.",
+    ),
+]
+Specs = Annotated[
+    list[str] | None,
+    typer.Option("--spec", metavar="GLOB", help="Only these specs; of a :callable, its spec."),
+]
+
+
+@app.command(
+    context_settings={"allow_interspersed_args": True},
+    epilog="What follows -- goes to pytest: -k, --lf, --collect-only, -x, -v and the like.",
+)
+def test(
+    context: typer.Context,
+    targets: Targets = None,
+    spec: Specs = None,
+    impl: Annotated[str | None, typer.Option(metavar="GLOB", help="Only these implementations.")] = None,
+    backend: Annotated[list[str] | None, typer.Option(metavar="B", help="cpu or cuda.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(metavar="D", help="Only this input dtype.")] = None,
+    tier: Annotated[str | None, typer.Option(metavar="T", help="smoke, core (default), full.")] = None,
+    seed: Annotated[str | None, typer.Option(metavar="N", help="Seed of the inputs, or 'random'.")] = None,
+    case: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this case.")] = None,
+    require: Annotated[str | None, typer.Option(metavar="PRESET", help="Fail looser roundings.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 7 if anything was unmeasured.")] = False,
+    returns: Annotated[str | None, typer.Option(metavar="NAMES", help="Outputs of a :callable.")] = None,
+    map_: Annotated[
+        str | None, typer.Option("--map", metavar="MAP", help="Keywords of a :callable: mask=attn_mask,...")
+    ] = None,
+    json_: Annotated[str | None, typer.Option("--json", metavar="F", help="Write the run record.")] = None,
+    junitxml: Annotated[str | None, typer.Option(metavar="F", help="Write JUnit XML.")] = None,
+    workers: Annotated[int | None, typer.Option("-n", metavar="N", help="Processes (pytest-xdist).")] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="S", help="Seconds per call (60).")] = None,
+    import_timeout: Annotated[str | None, typer.Option(metavar="S", help="Seconds per import (60).")] = None,
+    memory: Annotated[str | None, typer.Option(metavar="GIB", help="Address space per worker (8).")] = None,
+) -> int:
+    """Run the suite on the implementations of the targets."""
+    import pytest
+
+    targets, passed_on = _split(targets or [])
+    arguments = ["--pyargs", "kernelproof.conformance", "--kp-console", "-q", "--no-header"]
+    arguments += ["--tb=no", "-rN", "-p", "no:benchmark", "--import-mode=prepend"]
+    arguments += ["-o", "python_files=test_*.py", "-o", "python_functions=test_*"]
+    # pytest wants to rewrite the assertions of a plugin that this process has imported already
+    arguments += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
+    given: dict[str, Any] = {
+        "target": targets, "spec": spec, "impl": impl, "backend": backend, "dtype": dtype,
+        "tier": tier, "seed": seed, "case": case, "require": require, "returns": returns,
+        "map": map_, "json": json_, "timeout": timeout, "import-timeout": import_timeout,
+        "memory": memory,
+    }
+    for name, value in given.items():
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None:
+                arguments.append(f"--kp-{name}={each}")
+    arguments += ["--kp-strict"] if strict else []
+    arguments += [f"--junitxml={junitxml}"] if junitxml else []
+    if workers is not None:
+        if find_spec("xdist") is None:
+            print("kernelproof: -n wants pytest-xdist: pip install kernelproof[xdist]", file=sys.stderr)
+            return EXIT_USAGE
+        arguments.append(f"-n{workers}")
+    return int(pytest.main([*arguments, *passed_on]))
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Targets, and what stands behind ``--``: click has dropped the dashes themselves."""
+    if "--" not in sys.argv:
+        return words, []
+    behind = sys.argv[sys.argv.index("--") + 1 :]
+    return words[: len(words) - len(behind)], behind
+
+
+@app.command("list")
+def list_(
+    targets: Targets = None,
+    spec: Specs = None,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON, with clauses and capabilities.")] = False,
+) -> int:
+    """List specs, their clauses and the implementations of the targets."""
+    from kernelproof.conformance.catalogue import catalogue, write_catalogue
+    from kernelproof.conformance.suite import Settings, Suite, UsageError
+
+    try:
+        settings = Settings.read(
+            {"targets": targets, "specs": spec, "tier": "full", "seed": "0", "timeout": 60,
+             "import_timeout": 60, "memory": 8}
+        )
+    except UsageError as error:
+        print(f"kernelproof: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    suite = Suite(settings)
+    try:
+        found = catalogue(suite)
+    finally:
+        suite.close()
+    if json_:
+        print(json.dumps(found, indent=1))
+    else:
+        write_catalogue(found)
+    return 1 if found["problems"] else 0

@@ -1,0 +1,243 @@
+"""The judge's end of a worker: start it, ask it, time it, bury it, start it again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from kernelproof.conformance.channel import (
+    BadFrame,
+    Channel,
+    ChannelClosed,
+    ChannelTimeout,
+    Storages,
+    exchange_root,
+)
+
+_START_SECONDS = 60.0
+_OUTPUT_BYTES = 16 << 10
+
+
+class WorkerFailure(Exception):
+    """A call that got no answer: ``kind`` is crash or timeout; the message is one sentence."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class WorkerUnavailable(Exception):
+    """A worker that cannot start at all: the installation is broken, not an implementation."""
+
+
+@dataclass(frozen=True)
+class WorkerLimits:
+    """Seconds per call and per import, bytes of address space (0 = none), threads (0 = torch's)."""
+
+    call_seconds: float = 60.0
+    import_seconds: float = 60.0
+    memory: int = 8 << 30
+    threads: int = 0
+
+
+class Worker:
+    """The process for one (target, backend); it is started when first asked."""
+
+    def __init__(self, target: Mapping[str, Any], backend: str, limits: WorkerLimits) -> None:
+        self._target, self._backend, self._limits = target, backend, limits
+        self._process: _Process | None = None
+        self._loaded = False
+        self._number = 0
+
+    def describe(self) -> dict[str, Any]:
+        """What the target registers. Raises WorkerFailure if its import hangs or dies."""
+        reply, _ = self._ask({"kind": "load", "target": dict(self._target)}, {}, self._limits.import_seconds)
+        self._loaded = "error" not in reply
+        return reply
+
+    def run(self, request: Mapping[str, Any], storages: Storages) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Run one case. Raises WorkerFailure."""
+        if not self._loaded:
+            self.describe()
+        return self._ask({"kind": "run", **request}, storages, self._limits.call_seconds)
+
+    def warm(self) -> None:
+        """Start the process without waiting for it."""
+        self._running()
+
+    def close(self) -> None:
+        """Stop the process and everything that it started."""
+        if self._process:
+            self._process.kill()
+        self._process, self._loaded = None, False
+
+    def _running(self) -> _Process:
+        if self._process is None:
+            self._process = _Process(self._backend, self._limits)
+        return self._process
+
+    def _ask(
+        self, request: Mapping[str, Any], storages: Storages, seconds: float
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        process = self._running()
+        process.wait_for_hello()
+        self._number += 1
+        try:
+            process.channel.send({**request, "number": self._number}, storages, seconds)
+            reply, received = process.channel.receive(seconds)
+            if reply.get("number") == self._number:
+                return reply, received
+            failure = WorkerFailure("crash", "answered a request that was not asked")
+        except ChannelClosed:
+            failure = WorkerFailure("crash", process.epitaph())
+        except ChannelTimeout:
+            failure = WorkerFailure("timeout", process.hang(seconds))
+        except BadFrame as error:
+            failure = WorkerFailure("crash", f"wrote into the judge's channel: {error}")
+        self.close()
+        self.warm()  # the next case finds it started
+        raise failure
+
+
+class _Process:
+    """One worker process with its socket, exchange folder and captured output."""
+
+    def __init__(self, backend: str, limits: WorkerLimits) -> None:
+        self._ready = False
+        self._folder = Path(tempfile.mkdtemp(prefix="kernelproof-", dir=exchange_root()))
+        ours, theirs = socket.socketpair()
+        command = [
+            *(sys.executable, "-P", "-m", "kernelproof.conformance.worker"),
+            *("--socket", str(theirs.fileno()), "--folder", str(self._folder)),
+            *("--device", "cuda" if backend == "cuda" else "cpu"),
+            *("--memory", str(limits.memory), "--threads", str(limits.threads)),
+        ]
+        try:
+            self._popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        except OSError as error:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise WorkerUnavailable(f"the worker cannot start: {error}") from None
+        finally:
+            theirs.close()
+        self.channel = Channel(ours, self._folder, "judge", lambda: self._popen.poll() is None)
+        assert self._popen.stdout is not None
+        self._output = _Tail(self._popen.stdout)
+
+    def wait_for_hello(self) -> None:
+        """Until it is ready to be asked. Raises WorkerUnavailable if it never is."""
+        if self._ready:
+            return
+        try:
+            self.channel.receive(_START_SECONDS)
+        except (ChannelClosed, ChannelTimeout, BadFrame):
+            self.kill()
+            lines = self._output.text().strip().splitlines() or ["it printed nothing"]
+            raise WorkerUnavailable(f"the worker process cannot start: {lines[-1]}") from None
+        self._ready = True
+
+    def epitaph(self) -> str:
+        """How it died, in one sentence."""
+        try:
+            code = self._popen.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return "closed its channel to the judge (does it close file descriptors it does not own?)"
+        where = self._output.python_line()
+        if code < 0:
+            return f"died of {signal.Signals(-code).name}{where}"
+        return f"ended the process with exit code {code}{where}"
+
+    def hang(self, seconds: float) -> str:
+        """Where it hangs, in one sentence; faulthandler prints the stack on SIGUSR1."""
+        mark = self._output.size
+        self._popen.send_signal(signal.SIGUSR1)
+        self._output.wait_for_more(mark, 0.5)
+        return f"gave no answer within {seconds:g} s{self._output.python_line()}"
+
+    def kill(self) -> None:
+        """Kill the process and its descendants, those that left its session included."""
+        try:
+            family = psutil.Process(self._popen.pid).children(recursive=True)
+        except psutil.Error:
+            family = []
+        for stop in (lambda: os.killpg(self._popen.pid, signal.SIGKILL), *(p.kill for p in family)):
+            try:
+                stop()
+            except (ProcessLookupError, PermissionError, psutil.Error):
+                continue
+        self._popen.wait()
+        self.channel.close()
+        self._output.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class _Tail:
+    """Drains a worker's output and keeps its end; megabytes of it cost nothing."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._parts, self.size = stream, deque[bytes](), 0
+        self._more = threading.Condition()
+        self._thread = threading.Thread(target=self._drain, daemon=True)
+        self._thread.start()
+
+    def _drain(self) -> None:
+        kept = 0
+        try:
+            while part := os.read(self._stream.fileno(), 1 << 16):
+                with self._more:
+                    self._parts.append(part)
+                    self.size += len(part)
+                    kept += len(part)
+                    while kept > _OUTPUT_BYTES and len(self._parts) > 1:
+                        kept -= len(self._parts.popleft())
+                    self._more.notify_all()
+        except (OSError, ValueError):
+            return
+
+    def wait_for_more(self, mark: int, seconds: float) -> None:
+        """Until something came behind ``mark``, and the rest of it had a moment to follow."""
+        with self._more:
+            self._more.wait_for(lambda: self.size > mark, seconds)
+            self._more.wait(0.05)
+
+    def text(self) -> str:
+        """The end of the output."""
+        with self._more:
+            return b"".join(self._parts)[-_OUTPUT_BYTES:].decode(errors="replace")
+
+    def python_line(self) -> str:
+        """The innermost frame of a faulthandler dump, as `` in f (file.py, line 7)``."""
+        self.wait_for_more(self.size, 0.05)
+        dump = self.text().rpartition("Current thread")[2] or self.text()
+        for line in dump.splitlines():
+            line = line.strip()
+            if line.startswith("File ") and " in " in line and "/torch/" not in line:
+                place, _, function = line.removeprefix("File ").rpartition(" in ")
+                file, _, number = place.partition(", line ")
+                return f" in {function} ({Path(file.strip(chr(34))).name}, line {number})"
+        return ""
+
+    def close(self) -> None:
+        """Let go of the pipe; a descendant that holds its other end is no reason to wait."""
+        self._thread.join(0.2)
+        self._stream.close() if not self._thread.is_alive() else None

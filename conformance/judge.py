@@ -1,0 +1,429 @@
+"""The judge: draws inputs, computes what is right and how far off is still right, decides.
+
+It never imports an implementation. What comes back from a worker is bytes with a description,
+and neither is believed before it is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernelproof.conformance.capabilities import Capabilities
+from kernelproof.conformance.client import Worker, WorkerFailure
+from kernelproof.conformance.layout import NUMPY_DTYPES, lay_out, read_back
+from kernelproof.conformance.verdict import Result, Verdict, Worst
+from kernelproof.spec.domain import Case
+from kernelproof.spec.language import Call, Clause, Spec, Step, Tensor
+from kernelproof.spec.rounding import Precision, reference_rounding
+
+Array = npt.NDArray[Any]
+
+HANGS_BEFORE_GIVING_UP = 3
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What one step must give: exact outputs and their bounds, or a refusal."""
+
+    outputs: Mapping[str, Array]
+    bounds: Mapping[str, Array]
+    refusal: str | None = None
+
+
+def extended_significand() -> int | None:
+    """Bits of the widest NumPy float, or None where it is no wider than float64."""
+    bits = int(np.finfo(np.longdouble).nmant) + 1
+    return bits if bits > 53 else None
+
+
+def draw(spec: Spec, case: Case, seed: str) -> list[Step]:
+    """The inputs of a case, rounded to its dtype. Equal seeds and ids draw equal inputs."""
+    digest = hashlib.sha256(f"{seed}|{spec.name}|{case.id}".encode()).digest()
+    rng = np.random.Generator(np.random.PCG64(list(digest)))
+    dtype = NUMPY_DTYPES[case.dtype]
+    steps = []
+    for step in spec.steps(case, rng):
+        inputs = {}
+        for name, array in step.inputs.items():
+            with np.errstate(over="ignore", invalid="ignore"):
+                view = lay_out(np.asarray(array).astype(dtype), case.layout)
+            inputs[name] = np.ascontiguousarray(read_back(view)).reshape(view.shape)
+        steps.append(replace(step, inputs=inputs))
+    return steps
+
+
+@lru_cache(maxsize=8)
+def expect(
+    spec: Spec, case: Case, precision: Precision, seed: str, exact: bool
+) -> tuple[list[Step], list[Expected]]:
+    """Inputs, exact results and bounds of a case.
+
+    float64 cases are computed in extended precision, and the reference's own error, bounded
+    by the same formula, is added to the bound.
+    """
+    steps = draw(spec, case, seed)
+    wide = np.longdouble if case.dtype == "float64" else np.float64
+    rounding = precision.rounding(case.dtype)
+    expected = []
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for step, record in zip(steps, evaluate(spec, case, steps, wide), strict=True):
+            if isinstance(record, Refusal):
+                expected.append(Expected({}, {}, str(record)))
+                continue
+            outputs = spec.call.operations[step.operation].outputs
+            if not outputs:
+                expected.append(Expected({}, {}))
+                continue
+            values = {t.name: np.asarray(getattr(record, t.name)) for t in outputs}
+            if exact:
+                bounds = {t.name: np.zeros(values[t.name].shape) for t in outputs}
+                values = {t.name: _rounded(values[t.name], t, case.dtype) for t in outputs}
+            else:
+                bounds = dict(spec.accuracy(record, rounding))
+                if (bits := extended_significand()) and case.dtype == "float64":
+                    own = spec.accuracy(record, reference_rounding(case.dtype, bits))
+                    bounds = {name: bounds[name] + own[name] for name in bounds}
+            expected.append(Expected(values, bounds))
+    return steps, expected
+
+
+class Refusal(str):
+    """Why the reference refuses an operation."""
+
+
+def evaluate(spec: Spec, case: Case, steps: Sequence[Step], wide: Any) -> list[Any]:
+    """The reference's record of every step, computed in the NumPy dtype ``wide``."""
+    if isinstance(spec.call, Call):
+        reference: Any = spec.reference
+        return [reference(**_widened(step, wide), **step.options) for step in steps]
+    state = spec.reference(**{n: dict(case.axes)[n] for n in spec.call.new}, dtype=wide)
+    records: list[Any] = []
+    for step in steps:
+        try:
+            records.append(getattr(state, step.operation)(**_widened(step, wide)))
+        except OverflowError as error:
+            records.append(Refusal(error))
+    return records
+
+
+def _widened(step: Step, wide: Any) -> dict[str, Array]:
+    return {name: array.astype(wide) for name, array in step.inputs.items()}
+
+
+def _rounded(array: Array, tensor: Tensor, case_dtype: str) -> Array:
+    return array.astype(NUMPY_DTYPES[tensor.dtype_in(case_dtype)]).astype(np.float64)
+
+
+class Judge:
+    """Judges implementations through their workers, one case at a time."""
+
+    def __init__(self, seed: str) -> None:
+        self._seed = seed
+        self._hangs: dict[tuple[str, str], int] = {}
+
+    def check(
+        self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause
+    ) -> Result:
+        """The verdict of one implementation on one case, citing one clause."""
+        precision = implementation.precision_at(case.dtype)
+        result = Result(
+            check=clause.check,
+            spec=implementation.spec.name,
+            implementation=implementation.name,
+            backend=backend,
+            dtype=case.dtype,
+            case=case.id,
+            clause=clause.anchor,
+            verdict=Verdict.PASS,
+            preset=precision.name,
+        )
+        if case.dtype == "float64" and extended_significand() is None and not clause.exact:
+            return replace(result, verdict=Verdict.UNMEASURED,
+                           message="this machine's NumPy has no float wider than float64 to judge float64 by")
+        key = (implementation.name, backend)
+        if self._hangs.get(key, 0) >= HANGS_BEFORE_GIVING_UP:
+            return replace(result, verdict=Verdict.TIMEOUT,
+                           message=f"not called: {HANGS_BEFORE_GIVING_UP} calls in a row hung before")
+        start = time.perf_counter()
+        steps, expected = expect(implementation.spec, case, precision, self._seed, clause.exact)
+        request, storages = _request(implementation, case, clause, steps)
+        try:
+            reply, received = worker.run(request, storages)
+        except WorkerFailure as failure:
+            self._hangs[key] = self._hangs.get(key, 0) + 1 if failure.kind == "timeout" else 0
+            return replace(result, verdict=Verdict(failure.kind), message=str(failure),
+                           seconds=time.perf_counter() - start)
+        self._hangs[key] = 0
+        if "internal" in reply:
+            raise RuntimeError(f"the worker failed on {case.id}:\n{reply['internal']}")
+        try:
+            result = Judgement(implementation, case, clause, steps, expected).of(result, reply, received)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            result = replace(result, verdict=Verdict.INVALID,
+                             message=f"the worker's reply is malformed: {type(error).__name__}: {error}")
+        return replace(result, seconds=time.perf_counter() - start)
+
+
+def _request(
+    implementation: Capabilities, case: Case, clause: Clause, steps: Sequence[Step]
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """A run request and its storages. Steps' inputs are laid out again, as they were drawn."""
+    call, storages = implementation.spec.call, {}
+
+    def put(name: str, array: Array, dtype: str, layout: str) -> dict[str, Any]:
+        view, key = lay_out(array, layout), f"s{len(storages)}"
+        storages[key] = np.ascontiguousarray(view.storage).view(np.uint8)
+        return {
+            "name": name,
+            "storage": key,
+            "dtype": dtype,
+            "offset": view.offset,
+            "shape": list(view.shape),
+            "strides": list(view.strides),
+        }
+
+    def option(name: str, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [option(name, each) for each in value]
+        return put(name, value, str(value.dtype), "contiguous") if isinstance(value, np.ndarray) else value
+
+    requests = [
+        {
+            "operation": step.operation,
+            "inputs": [
+                put(t.name, step.inputs[t.name], t.dtype or case.dtype, case.layout)
+                for t in call.operations[step.operation].inputs
+            ],
+            "options": {name: option(name, value) for name, value in step.options.items()},
+        }
+        for step in steps
+    ]
+    new = None if isinstance(call, Call) else {n: dict(case.axes)[n] for n in call.new}
+    request = {
+        "implementation": implementation.name,
+        "new": new,
+        "dtype": case.dtype,
+        "steps": requests,
+        "repeat": 2 if clause.repeat else 1,
+    }
+    return request, storages
+
+
+class Judgement:
+    """The comparison of one reply with what was expected."""
+
+    def __init__(
+        self,
+        implementation: Capabilities,
+        case: Case,
+        clause: Clause,
+        steps: Sequence[Step],
+        expected: Sequence[Expected],
+    ) -> None:
+        self._implementation, self._case, self._clause = implementation, case, clause
+        self._steps, self._expected = steps, expected
+        self._worst: Worst | None = None
+        self._ratio = 0.0
+        self._unbounded = 0
+        self._first_got: dict[str, Array] = {}
+
+    def of(self, result: Result, reply: Mapping[str, Any], received: Mapping[str, Array]) -> Result:
+        """The verdict. Raises KeyError, TypeError or ValueError for a malformed reply."""
+        runs = reply["runs"]
+        for replies in runs:
+            for number, step in enumerate(self._steps):
+                failed = self._step(result, number, step, replies, received)
+                if failed is not None:
+                    return failed
+        failing = replace(result, ratio=self._ratio, worst=self._worst)
+        if self._ratio > 1:
+            return self._beyond(failing)
+        for problem in reply["problems"]:
+            return replace(failing, verdict=Verdict.FAIL, clause=str(problem["clause"]),
+                           message=str(problem["message"])[:500])
+        if self._clause.repeat and not self._implementation.atomics:
+            differing = self._differing(runs, received)
+            if differing:
+                return replace(failing, verdict=Verdict.FAIL, message=differing)
+        if self._unbounded:
+            return replace(failing, verdict=Verdict.UNMEASURED,
+                           message=f"{self._unbounded:,} elements have no finite bound at the declared "
+                                   f"precision ({result.preset}): nothing could fail there")
+        return failing
+
+    def _step(
+        self,
+        result: Result,
+        number: int,
+        step: Step,
+        replies: Sequence[Mapping[str, Any]],
+        received: Mapping[str, Array],
+    ) -> Result | None:
+        """A result if this step settles the verdict; the worst ratio is kept otherwise."""
+        expected, reply = self._expected[number], replies[min(number, len(replies) - 1)]
+        raised = reply.get("raised")
+        if expected.refusal and not reply.get("constructor"):
+            if raised:
+                return None
+            return replace(result, verdict=Verdict.FAIL,
+                           message=f"step {number + 1} ({step.operation}) was accepted: wanted an exception, "
+                                   f"since {expected.refusal}")
+        if raised:
+            return replace(result, verdict=Verdict.CRASH, message=_raised(raised))
+        if "invalid" in reply:
+            return replace(result, verdict=Verdict.INVALID, message=str(reply["invalid"])[:500])
+        outputs = self._implementation.spec.call.operations[step.operation].outputs
+        wanted = [t for name in self._implementation.returns for t in outputs if t.name == name]
+        got = reply["outputs"]
+        if len(got) != len(wanted):
+            names = ", ".join(t.name for t in wanted) or "nothing"
+            return replace(result, verdict=Verdict.INVALID,
+                           message=f"returned {len(got)} tensors: wanted {len(wanted)} ({names}); "
+                                   "declare returns=[...] if it returns fewer")
+        for tensor, description in zip(wanted, got, strict=True):
+            exact = expected.outputs[tensor.name]
+            if wrong := self._malformed(tensor, description, exact.shape, result.backend):
+                return replace(result, verdict=Verdict.INVALID, message=wrong)
+            dtype = NUMPY_DTYPES[description["dtype"]]
+            array = received[description["storage"]].view(dtype).reshape(exact.shape)
+            self._compare(tensor.name, number, array, exact, expected.bounds[tensor.name])
+        return None
+
+    def _malformed(
+        self, tensor: Tensor, got: Mapping[str, Any], shape: tuple[int, ...], backend: str
+    ) -> str | None:
+        device = "cuda" if backend == "cuda" else "cpu"
+        for what, have, want in (
+            ("shape", tuple(got["shape"]), shape),
+            ("dtype", got["dtype"], tensor.dtype_in(self._case.dtype)),
+            ("device", got["device"], device),
+        ):
+            if have != want:
+                return f"{tensor.name} has {what} {_words(have)}: wanted {_words(want)}"
+        return None
+
+    def _compare(self, output: str, step: int, got: Array, exact: Array, bound: Array) -> None:
+        """Keep the worst element. NaN and infinities must be where the exact result has them."""
+        if not exact.size:
+            return
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            wide = got.astype(exact.dtype)
+            error = abs(wide - exact)
+            ratio = np.where(error == 0, 0.0, error / np.where(bound == 0, np.nan, bound))
+            ratio = np.where((error > 0) & (bound == 0), np.inf, ratio)
+            same = np.where(np.isnan(exact), np.isnan(wide), wide == exact)
+            special = ~np.isfinite(exact)
+            ratio = np.where(special, np.where(same, 0.0, np.inf), ratio)
+            ratio = np.where(~special & ~np.isfinite(wide), np.inf, ratio)
+        self._unbounded += int((np.isinf(bound) & ~special).sum())
+        worst = float(ratio.max())
+        if self._worst is None or worst > self._ratio:
+            # of several infinite ratios show the one with the largest finite error
+            candidates = np.where(ratio == ratio.max(), np.nan_to_num(error, nan=0, posinf=0), -1)
+            index = np.unravel_index(int(candidates.argmax()), ratio.shape)
+            self._ratio = worst
+            self._worst = Worst(
+                output,
+                step,
+                tuple(int(i) for i in index),
+                float(wide[index]),
+                float(exact[index]),
+                float(error[index]),
+                float(bound[index]),
+                int((ratio > 1).sum()),
+                int(ratio.size),
+            )
+            self._first_got = {output: np.asarray(wide, np.float64)}
+
+    def _beyond(self, result: Result) -> Result:
+        worst = result.worst
+        assert worst is not None
+        resembles = diagnose(self._implementation.spec, self._case, self._steps, worst, self._first_got)
+        return replace(result, verdict=Verdict.FAIL, resembles=resembles)
+
+    def _differing(self, runs: Sequence[Any], received: Mapping[str, Array]) -> str:
+        for first, second in zip(*runs[:2], strict=True):
+            for a, b in zip(first.get("outputs", ()), second.get("outputs", ()), strict=True):
+                x, y = received[a["storage"]], received[b["storage"]]
+                if not np.array_equal(x, y):
+                    return (f"two equal calls differ in {int((x != y).sum()):,} of {x.size:,} bytes: "
+                            "declare atomics=True if that is meant")
+        return ""
+
+
+def diagnose(
+    spec: Spec, case: Case, steps: Sequence[Step], worst: Worst, got: Mapping[str, Array]
+) -> str:
+    """The mutant whose exact result the wrong output resembles most, in words, or nothing.
+
+    A mutant is named if it explains at least nine tenths of the error (root mean square).
+    """
+    records = _with_reference(spec, case, steps, worst.step)
+    best, best_share = "", 0.1
+    for mutant in spec.mutants:
+        with np.errstate(all="ignore"):
+            outputs = mutant.model(records.reference, records.inputs, steps[worst.step].options)
+        if not outputs or worst.output not in outputs:
+            continue
+        wrong = np.asarray(outputs[worst.output], np.float64)
+        share = _unexplained(got[worst.output], records.exact[worst.output], wrong)
+        if share < best_share:
+            best, best_share = f"{mutant.name}: {mutant.sentence}", share
+    return best
+
+
+@dataclass(frozen=True)
+class _Reference:
+    reference: Any
+    inputs: Mapping[str, Array]
+    exact: Mapping[str, Array]
+
+
+def _with_reference(spec: Spec, case: Case, steps: Sequence[Step], last: int) -> _Reference:
+    """The reference (of a program: bound, in its state before the last step), ready to call."""
+    inputs = _widened(steps[last], np.float64)
+    operation = spec.call.operations[steps[last].operation]
+    if isinstance(spec.call, Call):
+        reference: Any = spec.reference
+    else:
+        state = spec.reference(**{n: dict(case.axes)[n] for n in spec.call.new}, dtype=np.float64)
+        for step in steps[:last]:
+            try:
+                getattr(state, step.operation)(**_widened(step, np.float64))
+            except OverflowError:
+                continue
+        reference = getattr(state, steps[last].operation)
+    with np.errstate(all="ignore"):
+        record = reference(**inputs, **steps[last].options)
+    exact = {t.name: np.asarray(getattr(record, t.name)) for t in operation.outputs}
+    return _Reference(reference, inputs, exact)
+
+
+def _unexplained(got: Array, exact: Array, wrong: Array) -> float:
+    """The share of the error that the mutant leaves unexplained; infinite if NaN differ."""
+    if wrong.shape != got.shape or not np.array_equal(np.isnan(got), np.isnan(wrong)):
+        return float("inf")
+    finite = np.isfinite(got) & np.isfinite(exact) & np.isfinite(wrong)
+    error = np.linalg.norm((got - exact)[finite])
+    left = np.linalg.norm((got - wrong)[finite])
+    if error == 0:  # the error is one of NaN or infinities, and the mutant has the same
+        same = np.where(np.isnan(wrong), np.isnan(got), np.isinf(wrong) == np.isinf(got))
+        return 0.0 if same.all() and not np.array_equal(np.isfinite(exact), np.isfinite(got)) else np.inf
+    return float(left / error)
+
+
+def _raised(raised: Mapping[str, Any]) -> str:
+    where = f" ({raised['where']})" if raised.get("where") else ""
+    return f"raised {raised['type']}: {raised['message']}{where}"[:500]
+
+
+def _words(value: Any) -> str:
+    return "(" + " ".join(map(str, value)) + ")" if isinstance(value, tuple) else str(value)

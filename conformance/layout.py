@@ -1,0 +1,72 @@
+"""How inputs lie in memory: from an array to a storage, an offset and strides."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+NUMPY_DTYPES: dict[str, Any] = {
+    "float64": np.float64,
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+    "float8_e4m3fn": ml_dtypes.float8_e4m3fn,
+    "float8_e5m2": ml_dtypes.float8_e5m2,
+    "bool": np.bool_,
+    "int32": np.int32,
+    "int64": np.int64,
+    "uint8": np.uint8,
+}
+
+
+class View(NamedTuple):
+    """A tensor as it travels: its storage (one-dimensional), offset, shape and strides."""
+
+    storage: Array
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def lay_out(array: Array, layout: str) -> View:
+    """Put an array into a storage of the given layout; all that lies around it is poison."""
+    if layout == "transposed" and array.ndim > 1:
+        axes = (-2, -3) if array.ndim > 2 else (-1, -2)
+        swapped = lay_out(np.swapaxes(array, *axes), "contiguous")
+        strides = list(swapped.strides)
+        strides[axes[0]], strides[axes[1]] = strides[axes[1]], strides[axes[0]]
+        return View(swapped.storage, 0, array.shape, tuple(strides))
+    if layout == "expanded" and array.ndim and array.shape[0]:
+        first = lay_out(array[0], "contiguous")
+        return View(first.storage, 0, array.shape, (0, *first.strides))
+    if layout == "sliced":
+        whole = _poison([size + 3 for size in array.shape], array.dtype)
+        whole[tuple(slice(1, 1 + size) for size in array.shape)] = array
+        strides = _row_major(whole.shape)
+        return View(whole.reshape(-1), sum(strides), array.shape, strides)
+    before = 7 if layout == "offset" else 0
+    storage = _poison([before + array.size + before], array.dtype)
+    storage[before : before + array.size] = array.reshape(-1)
+    return View(storage, before, array.shape, _row_major(array.shape))
+
+
+def read_back(view: View) -> Array:
+    """The array that a view shows."""
+    strides = [stride * view.storage.itemsize for stride in view.strides]
+    return np.lib.stride_tricks.as_strided(view.storage[view.offset :], view.shape, strides)
+
+
+def _poison(shape: list[int], dtype: Any) -> Array:
+    return np.full(shape, True if dtype == bool else np.nan, dtype)
+
+
+def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides = [1]
+    for size in reversed(shape[1:]):
+        strides.append(strides[-1] * max(size, 1))
+    return tuple(reversed(strides[: len(shape)]))

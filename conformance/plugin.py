@@ -1,0 +1,100 @@
+"""The pytest plugin. It imports almost nothing until the suite's own checks are asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from kernelproof.conformance.session import Session
+
+_PACKAGE = "kernelproof.conformance"
+OPTIONS: dict[str, dict[str, Any]] = {
+    "target": {"action": "append", "help": "file, module or module:callable (repeatable)"},
+    "spec": {"action": "append", "help": "only specs that match this pattern (repeatable)"},
+    "impl": {"help": "only implementations that match this pattern"},
+    "backend": {"action": "append", "help": "cpu or cuda (repeatable); default: all that run here"},
+    "dtype": {"action": "append", "help": "only this input dtype (repeatable)"},
+    "tier": {"help": "smoke, core (default) or full"},
+    "seed": {"help": "seed of the inputs, or 'random'; default 0"},
+    "case": {"action": "append", "help": "only the case with this id (repeatable)"},
+    "require": {"help": "fail implementations that declare looser roundings than this preset"},
+    "strict": {"action": "store_true", "help": "exit 7 if anything could not be measured"},
+    "returns": {"help": "of a module:callable: the outputs it returns, e.g. out"},
+    "map": {"help": "of a module:callable: option=keyword or option:value=keyword, comma-separated"},
+    "json": {"help": "write the run record to this file"},
+    "timeout": {"help": "seconds per call (default 60)"},
+    "import-timeout": {"help": "seconds per import of a target (default 60)"},
+    "memory": {"help": "GiB of address space per worker (default 8)"},
+    "console": {"action": "store_true", "help": "print kernelproof's progress and failures"},
+}
+_DEFAULTS = {"tier": "core", "seed": "0", "timeout": "60", "import-timeout": "60", "memory": "8"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Every option is ``--kp-NAME``, ini key ``kernelproof_NAME``, variable ``KERNELPROOF_NAME``."""
+    group = parser.getgroup("kernelproof", "kernelproof: conformance of attention and matmul kernels")
+    for name, keywords in OPTIONS.items():
+        group.addoption(f"--kp-{name}", dest=f"kp_{name}", **keywords)
+        kind = {"append": "args", "store_true": "bool"}.get(keywords.get("action", ""), "string")
+        ini = "implementations" if name == "target" else name.replace("-", "_")
+        parser.addini(f"kernelproof_{ini}", keywords["help"], type=kind, default=None)
+
+
+def option(config: pytest.Config, name: str) -> Any:
+    """Command line beats ini beats environment beats default."""
+    given = config.getoption(f"kp_{name}")
+    if given:
+        return given
+    ini = "implementations" if name == "target" else name.replace("-", "_")
+    if (configured := config.getini(f"kernelproof_{ini}")) not in (None, [], "", False):
+        return configured
+    variable = os.environ.get(f"KERNELPROOF_{ini.upper()}")
+    if variable and OPTIONS[name].get("action") == "append":
+        return variable.split()
+    return variable or _DEFAULTS.get(name)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the suite up if this run has its checks among its arguments."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    if not any(a.startswith(_PACKAGE) or os.path.abspath(a).startswith(folder) for a in config.args):
+        return
+    from kernelproof.conformance.session import Session
+
+    config.pluginmanager.register(Session(config), "kernelproof-session")
+
+
+def session_of(config: pytest.Config) -> Session:
+    """The suite's session. Raises UsageError if this run has none."""
+    session = config.pluginmanager.get_plugin("kernelproof-session")
+    if session is None:
+        raise pytest.UsageError(f"wanted pytest --pyargs {_PACKAGE} among the arguments")
+    return session  # type: ignore[no-any-return]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give the suite's checks their cases."""
+    if "conformance_check" in metafunc.fixturenames:
+        session_of(metafunc.config).parametrize(metafunc)
+
+
+@pytest.fixture
+def conformance_check(request: pytest.FixtureRequest) -> Any:
+    """A function that runs the check of this item and turns its verdict into an outcome."""
+    return lambda: session_of(request.config).run(request.node, request.param)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Carry the result to whoever prints, across processes too."""
+    report = yield
+    result = getattr(item, "kernelproof_result", None)
+    if call.when == "call" and result is not None:
+        report.kernelproof = result  # type: ignore[attr-defined]
+    return report

@@ -1,0 +1,245 @@
+"""What a person reads: progress, failures, and the table of implementations."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kernelproof.conformance.suite import Suite
+from kernelproof.conformance.verdict import Result, Verdict
+from kernelproof.spec.catalogue import load_spec
+
+SHOWN_FAILURES = 3
+
+INTEGRITY = {
+    "integrity.inputs-unchanged": "A call leaves its inputs, and the memory around them, as they were.",
+    "integrity.fresh-outputs": "Outputs are new memory: they share none with inputs or earlier results.",
+    "integrity.global-state": "A call leaves torch's settings, the environment and the directory alone.",
+}
+REGISTRATION = {
+    "registration": "A target loads, and what it registers can be true.",
+    "registration.precision": "No declared rounding is looser than --require allows.",
+}
+
+
+def sentence_of(result: Result) -> str:
+    """The clause that a result cites, in words."""
+    if result.clause in INTEGRITY or result.clause in REGISTRATION:
+        return {**INTEGRITY, **REGISTRATION}[result.clause]
+    clauses = load_spec(result.spec).clauses
+    return next(c.sentence for c in clauses if c.anchor == result.clause)
+
+
+def failure_text(result: Result) -> str:
+    """What failed, where, by how much, what it looks like, and how to see it again."""
+    title = f"{result.implementation}  {result.spec}  {result.backend}".strip()
+    if not result.case:
+        return f"{result.verdict.upper()}  {title}\n  {result.message}"
+    lines = [
+        f"{result.verdict.upper()}  {title}",
+        f"  case    {result.case}",
+        *_wrapped("clause", f"{result.clause}: {sentence_of(result)}"),
+    ]
+    if result.message:
+        lines += _wrapped("what", result.message)
+    if (worst := result.worst) is not None and result.verdict is Verdict.FAIL and (result.ratio or 0) > 1:
+        step = f"step {worst.step + 1}, " if worst.step else ""
+        index = ", ".join(map(str, worst.index))
+        lines += [
+            f"  worst   {step}{worst.output}[{index}]: got {worst.got:.7g}, want {worst.want:.7g}",
+            f"  error   {worst.error:.3g}, bound {worst.bound:.3g} ({result.preset}), "
+            f"ratio {ratio_text(result.ratio)}; {worst.beyond:,} of {worst.elements:,} elements beyond",
+        ]
+    if result.resembles:
+        lines += _wrapped("like", result.resembles)
+    return "\n".join([*lines, f"  replay  {replay_line(result)}"])
+
+
+def replay_line(result: Result) -> str:
+    """The command that runs this one case again."""
+    words = ["kernelproof", "test"]
+    words += [] if result.target.startswith("kernelproof.impls") else [result.target]
+    words += ["--impl", result.implementation, "--backend", result.backend, "--spec", result.spec]
+    return shlex.join([*words, "--case", result.case])
+
+
+def ratio_text(ratio: float | None) -> str:
+    """Three digits; a dash for none."""
+    if ratio is None or math.isnan(ratio):
+        return "-"
+    return f"{ratio:.3g}"
+
+
+def _wrapped(label: str, text: str) -> list[str]:
+    return textwrap.wrap(text, 96, initial_indent=f"  {label:<8}", subsequent_indent=" " * 10)
+
+
+class Progress:
+    """One line that is written over on a terminal; one line per implementation elsewhere."""
+
+    def __init__(self, writer: Any, total: int, suite: Suite) -> None:
+        self._writer, self._total, self._done = writer, total, 0
+        self._left = Counter(
+            (p.implementation.name, p.implementation.spec.name, p.backend) for p in suite.plan()[0]
+        )
+        self._failing: Counter[tuple[str, str, str]] = Counter()
+
+    def show(self, result: Result) -> None:
+        """Count one result."""
+        key = (result.implementation, result.spec, result.backend)
+        if key not in self._left:
+            return
+        self._done += 1
+        self._left[key] -= 1
+        self._failing[key] += result.verdict.failing
+        state = f"{self._failing[key]} failing" if self._failing[key] else "ok"
+        if self._writer.hasmarkup:
+            line = f"{self._done}/{self._total}  {key[0]}  {key[1]}  {key[2]}  {state}"
+            self._writer.write("\r\x1b[2K" + line[: self._writer.fullwidth - 1], flush=True)
+        elif not self._left[key]:
+            self._writer.line(f"{self._done:>5}/{self._total}  {key[0]}  {key[1]}  {key[2]}  {state}")
+
+    def clear(self) -> None:
+        """Leave a clean line."""
+        if self._writer.hasmarkup:
+            self._writer.write("\r\x1b[2K", flush=True)
+
+
+def write_failures(writer: Any, results: Sequence[Result], errors: Sequence[str], verbose: bool) -> None:
+    """The worst failures of each implementation in full, and how many more there are."""
+    groups: dict[tuple[str, str, str], list[Result]] = {}
+    for result in results:
+        if result.verdict.failing:
+            groups.setdefault((result.implementation, result.spec, result.backend), []).append(result)
+    for group in groups.values():
+        shown, clauses = [], set[str]()
+        for result in sorted(group, key=_severity):
+            if verbose or (result.clause not in clauses and len(shown) < SHOWN_FAILURES):
+                shown.append(result)
+                clauses.add(result.clause)
+        for result in shown:
+            writer.line()
+            first, _, rest = failure_text(result).partition("\n")
+            writer.line(first, red=True, bold=True)
+            writer.line(rest)
+        if hidden := len(group) - len(shown):
+            others = Counter(r.clause for r in group if r not in shown)
+            where = ", ".join(f"{clause} ({n})" for clause, n in others.most_common(6))
+            writer.line()
+            writer.line(f"  and {hidden} more of {group[0].implementation}: {where}; -v shows all")
+    for error in errors:
+        writer.line()
+        writer.line(error, red=True)
+
+
+def _severity(result: Result) -> tuple[int, float]:
+    """Crashes first; then cases of moderate ratio, which say more than infinite ones."""
+    order = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.INVALID, Verdict.FAIL)
+    ratio = result.ratio if result.ratio is not None else 0.0
+    return order.index(result.verdict), -ratio if math.isfinite(ratio) else 0.0
+
+
+def implementation_verdict(suite: Suite, results: Sequence[Result], name: str, spec: str) -> tuple[str, list[str]]:
+    """``conformant``, ``not conformant`` or ``passes``, with the clauses that were not exercised."""
+    if any(r.verdict.failing for r in results):
+        return "not conformant", []
+    implementation = next(i for i in suite.implementations if (i.name, i.spec.name) == (name, spec))
+    exercised = {r.clause for r in results if r.verdict is Verdict.PASS}
+    missing = [
+        c.anchor
+        for c in implementation.spec.clauses
+        if c.anchor not in exercised and (c.option is None or c.option in implementation.options)
+    ]
+    return ("passes" if missing else "conformant"), missing
+
+
+COLUMNS = ("verdict", "implementation", "spec", "backend", "ratio", "passed", "failed", "unsupp.", "unmeas.", "time")
+_LEFT = 4  # columns of words; the others are numbers, set to the right
+
+
+def write_summary(
+    writer: Any, suite: Suite, results: Sequence[Result], outside: Sequence[Result]
+) -> None:
+    """The table: one row per implementation, spec and backend, and below it where it was worst."""
+    rows: list[tuple[str, ...]] = []
+    worst_lines, notes = [], []
+    for key, group in _groups(results).items():
+        name, spec, backend = key
+        verdict, missing = implementation_verdict(suite, group, name, spec)
+        kinds = Counter(r.verdict for r in group)
+        unsupported = [r for r in outside if (r.implementation, r.spec, r.backend) == key]
+        failed = sum(n for kind, n in kinds.items() if kind.failing)
+        worst = max((r for r in group if r.ratio is not None), key=lambda r: r.ratio or 0.0, default=None)
+        presets = " ".join(dict.fromkeys(r.preset for r in group))
+        counts = (kinds[Verdict.PASS], failed, len(unsupported), kinds[Verdict.UNMEASURED])
+        ratio = ratio_text(worst.ratio if worst else None)
+        seconds = f"{sum(r.seconds for r in group):.1f} s"
+        rows.append((verdict, name, spec, backend, ratio, *(f"{n:,}" for n in counts), seconds))
+        worst_lines.append(f"{presets}; worst at {worst.case}" if worst else presets)
+        notes += _notes(name, missing, unsupported, [r for r in group if r.verdict is Verdict.UNMEASURED])
+    writer.line()
+    if rows:
+        widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+        writer.line(_row(COLUMNS, widths), bold=True)
+        for row, line in zip(rows, worst_lines, strict=True):
+            color = {"conformant": "green", "passes": "yellow"}.get(row[0], "red")
+            head = row[0].ljust(widths[0])
+            writer.write(head, **{color: True})
+            writer.line(_row(row, widths)[len(head) :])
+            writer.line(" " * (widths[0] + 2) + line, light=True)
+        writer.line()
+    for line in [*notes, *_idle(suite), *_ending(suite, results)]:
+        writer.line(line)
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    words = (
+        cell.ljust(width) if number < _LEFT else cell.rjust(width)
+        for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  ".join(words)
+
+
+def _groups(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result]]:
+    groups: dict[tuple[str, str, str], list[Result]] = {}
+    for result in results:
+        if result.check != "registration":
+            groups.setdefault((result.implementation, result.spec, result.backend), []).append(result)
+    return dict(sorted(groups.items(), key=lambda item: (item[0][1], item[0][0], item[0][2])))
+
+
+def _notes(
+    name: str, missing: Sequence[str], unsupported: Sequence[Result], unmeasured: Sequence[Result]
+) -> list[str]:
+    notes = []
+    reasons = Counter(r.message for r in unsupported)
+    if reasons:
+        words = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common(4))
+        notes += textwrap.wrap(f"{name}: unsupported: {words}", 110, subsequent_indent="  ")
+    if unmeasured:
+        notes += textwrap.wrap(f"{name}: unmeasured: {unmeasured[0].message}", 110, subsequent_indent="  ")
+    if missing:
+        notes += textwrap.wrap(f"{name}: clauses not exercised: {', '.join(missing)}", 110, subsequent_indent="  ")
+    return notes
+
+
+def _idle(suite: Suite) -> list[str]:
+    """Implementations that no backend of this machine runs."""
+    selected = {(each.name, each.spec.name) for each, _ in suite.selected()}
+    return [
+        f"{each.name}: not run: its backends ({', '.join(each.backends)}) do not run here"
+        for each in suite.implementations
+        if (each.name, each.spec.name) not in selected and not set(each.backends) & set(suite.available())
+    ]
+
+
+def _ending(suite: Suite, results: Sequence[Result]) -> list[str]:
+    failing = sum(r.verdict.failing for r in results)
+    settings = suite.settings
+    seed = "" if settings.seed == "0" else f", seed {settings.seed}"
+    words = f"{failing} failing" if failing else "all pass" if results else "nothing run"
+    return [f"{len(results):,} checks, {words}; tier {settings.tier}{seed}"]

@@ -1,0 +1,148 @@
+"""One run of the suite inside pytest: planning, running, collecting results, reporting."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernelproof.conformance import record
+from kernelproof.conformance import report as reporting
+from kernelproof.conformance.client import WorkerUnavailable
+from kernelproof.conformance.plugin import option
+from kernelproof.conformance.suite import Planned, Registered, Settings, Suite, UsageError
+from kernelproof.conformance.verdict import Result, Verdict
+
+EXIT_INCONCLUSIVE = 7
+EXIT_INFRASTRUCTURE = 9
+
+
+class Session:
+    """Registered as a plugin while the suite's checks are part of a pytest run."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._results: list[Result] = []
+        self._errors: list[str] = []
+        self._started = record.now()
+        self._progress: reporting.Progress | None = None
+        handed = getattr(config, "workerinput", {}).get("kernelproof")
+        try:
+            if handed:
+                given = json.loads(handed)
+                settings = Settings.read({**_options(config), "seed": given["seed"]})
+                self.suite = Suite(settings, given["description"])
+            else:
+                self.suite = Suite(Settings.read(_options(config)))
+                record.check_writable(option(config, "json"))
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
+        self._is_xdist_worker = bool(handed)
+        self._console = bool(option(config, "console")) and not self._is_xdist_worker
+        self._plan: tuple[list[Planned], list[Result]] | None = None
+
+    @property
+    def plan(self) -> tuple[list[Planned], list[Result]]:
+        """Checks to run, and results of those outside what is claimed."""
+        if self._plan is None:
+            self._plan = self.suite.plan()
+        return self._plan
+
+    def pytest_sessionstart(self) -> None:
+        """Ask the targets what they register, once, before anything is collected."""
+        try:
+            self.suite.check_selection()
+            self.suite.warm()
+        except UsageError as error:
+            self.suite.close()
+            raise pytest.UsageError(str(error)) from None
+        except WorkerUnavailable as error:
+            pytest.exit(str(error), returncode=EXIT_INFRASTRUCTURE)
+        if self._console:
+            writer = self._config.get_terminal_writer()
+            self._progress = reporting.Progress(writer, len(self.plan[0]), self.suite)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Hand descriptions and the run's seed to a worker of pytest-xdist."""
+        given = {"description": self.suite.description, "seed": self.suite.settings.seed}
+        node.workerinput["kernelproof"] = json.dumps(given)
+
+    def parametrize(self, metafunc: pytest.Metafunc) -> None:
+        """Give a check function its items."""
+        check = metafunc.function.__name__.removeprefix("test_")
+        items: Sequence[Planned | Registered] = (
+            self.suite.registrations()
+            if check == "registration"
+            else [p for p in self.plan[0] if p.clause.check == check]
+        )
+        metafunc.parametrize("conformance_check", items, ids=[i.id for i in items], indirect=True)
+
+    def run(self, node: Any, item: Planned | Registered) -> None:
+        """Run one item: the outcome of a pytest test from a verdict."""
+        try:
+            result = item.result if isinstance(item, Registered) else self.suite.check(item)
+        except WorkerUnavailable as error:
+            pytest.exit(str(error), returncode=EXIT_INFRASTRUCTURE)
+        node.kernelproof_result = result.to_json()
+        for name in ("spec", "implementation", "backend", "case", "clause", "verdict", "ratio"):
+            node.user_properties.append((name, node.kernelproof_result[name]))
+        if result.verdict.failing:
+            pytest.fail(reporting.failure_text(result), pytrace=False)
+        if result.verdict is Verdict.UNMEASURED:
+            pytest.skip(f"unmeasured: {result.message}")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Collect results, from this process or from those of pytest-xdist."""
+        if (carried := getattr(report, "kernelproof", None)) is not None:
+            self._results.append(Result.from_json(carried))
+            if self._progress:
+                self._progress.show(self._results[-1])
+        elif report.failed:
+            self._errors.append(f"{report.nodeid}\n{report.longreprtext}")
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Under the command line, our progress stands in for pytest's letters."""
+        if not self._console or (report.when != "call" and report.passed):
+            return None
+        return report.outcome, "", ""
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Failures (under the command line) and the table of implementations."""
+        if self._is_xdist_worker or self._config.option.collectonly:
+            return
+        if self._progress:
+            self._progress.clear()
+        writer = self._config.get_terminal_writer()
+        verbose = self._config.option.verbose > 0
+        if self._console:
+            reporting.write_failures(writer, self._results, self._errors, verbose)
+        reporting.write_summary(writer, self.suite, self._results, self.plan[1])
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Stop workers, settle the exit code, write the record."""
+        self.suite.close()
+        if self._is_xdist_worker or self._config.option.collectonly:
+            return
+        unmeasured = any(r.verdict is Verdict.UNMEASURED for r in self._results)
+        if option(self._config, "strict") and exitstatus == 0 and unmeasured:
+            session.exitstatus = EXIT_INCONCLUSIVE
+        if path := option(self._config, "json"):
+            run = record.RunRecord(self.suite, self._started, [*self._results, *self.plan[1]])
+            try:
+                record.write(Path(path), run.to_json(int(session.exitstatus)))
+            except OSError as error:
+                print(f"kernelproof: the record was not written to {path}: {error.strerror}", file=sys.stderr)
+                session.exitstatus = EXIT_INFRASTRUCTURE
+
+
+def _options(config: pytest.Config) -> dict[str, Any]:
+    names = {"target": "targets", "spec": "specs", "impl": "implementation", "backend": "backends",
+             "dtype": "dtypes", "case": "cases", "import-timeout": "import_timeout"}
+    every = ("target", "spec", "impl", "backend", "dtype", "tier", "seed", "case", "require",
+             "returns", "map", "timeout", "import-timeout", "memory")
+    return {names.get(name, name): option(config, name) for name in every}

@@ -1,0 +1,375 @@
+"""The suite: from targets and options to planned checks, and from those to results."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kernelproof.conformance.capabilities import BadRegistration, Capabilities
+from kernelproof.conformance.client import Worker, WorkerFailure, WorkerLimits
+from kernelproof.conformance.judge import Judge
+from kernelproof.conformance.targets import Target, entry_point_targets, parse_map, parse_target
+from kernelproof.conformance.verdict import Result, Verdict
+from kernelproof.impls.registration import BACKENDS
+from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.domain import Case
+from kernelproof.spec.language import Clause, Spec
+from kernelproof.spec.rounding import DTYPES, PRESETS
+
+TIERS = ("smoke", "core", "full")
+RUNNABLE = ("cpu", "cuda")
+
+
+class UsageError(ValueError):
+    """An option that cannot be meant; the message says what was wanted."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of one run, checked."""
+
+    targets: tuple[Target, ...]
+    specs: tuple[str, ...] = ("*",)
+    implementation: str = "*"
+    backends: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    tier: str = "core"
+    seed: str = "0"
+    require: str | None = None
+    cases: tuple[str, ...] = ()
+    limits: WorkerLimits = field(default_factory=WorkerLimits)
+
+    @classmethod
+    def read(cls, options: dict[str, Any]) -> Settings:
+        """Check options by name. Raises UsageError."""
+        for name, known in (("backends", BACKENDS), ("dtypes", DTYPES)):
+            for word in options.get(name) or ():
+                _one_of(f"--{name[:-1]}", word, known)
+        for word in options.get("backends") or ():
+            if word not in RUNNABLE:
+                raise UsageError(f"--backend {word}: this release runs on {' and '.join(RUNNABLE)}")
+        _one_of("--tier", options["tier"], TIERS)
+        if options.get("require"):
+            _one_of("--require", options["require"], PRESETS)
+        specs = tuple(options.get("specs") or ("*",))
+        for pattern in specs:
+            if not fnmatch.filter(spec_names(), pattern):
+                try:
+                    load_spec(pattern)
+                except LookupError as error:
+                    raise UsageError(f"--spec: {error}") from None
+        seed = str(options["seed"])
+        return cls(
+            targets=_targets(options, specs),
+            specs=specs,
+            implementation=options.get("implementation") or "*",
+            backends=tuple(options.get("backends") or ()),
+            dtypes=tuple(options.get("dtypes") or ()),
+            tier=options["tier"],
+            seed=secrets.token_hex(8) if seed == "random" else seed,
+            require=options.get("require"),
+            cases=tuple(options.get("cases") or ()),
+            limits=WorkerLimits(
+                call_seconds=_positive("--timeout", options["timeout"]),
+                import_seconds=_positive("--import-timeout", options["import_timeout"]),
+                memory=int(_positive("--memory", options["memory"]) * 2**30),
+                threads=options.get("threads") or 0,
+            ),
+        )
+
+
+def _one_of(option: str, word: str, known: Any) -> None:
+    if word not in known:
+        raise UsageError(f"{option} {word}: wanted one of {', '.join(known)}")
+
+
+def _positive(option: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 < number < float("inf"):
+        raise UsageError(f"{option} {value}: wanted a number above 0")
+    return number
+
+
+def _targets(options: dict[str, Any], specs: tuple[str, ...]) -> tuple[Target, ...]:
+    texts = options.get("targets") or ()
+    if not texts:
+        return tuple(entry_point_targets())
+    one_spec = specs[0] if len(specs) == 1 and specs[0] in spec_names() else None
+    returns = tuple(filter(None, (w.strip() for w in (options.get("returns") or "").split(","))))
+    targets = []
+    try:
+        mapping = parse_map(options.get("map") or "")
+        for text in dict.fromkeys(texts):
+            target = parse_target(
+                text,
+                spec=one_spec,
+                dtypes=options.get("dtypes") or DTYPES,
+                returns=returns,
+                mapping=mapping,
+            )
+            targets.append(target)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    plain = [t.text for t in targets if t.callable is None]
+    if (returns or mapping) and plain:
+        raise UsageError(f"--returns and --map describe a target module:callable; {plain[0]} is none")
+    return tuple(targets)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One check to run; ``id`` names it in pytest."""
+
+    implementation: Capabilities
+    backend: str
+    case: Case
+    clause: Clause
+
+    @property
+    def id(self) -> str:
+        """spec/implementation/backend[/clause]/case."""
+        clause = () if self.clause.check == "accuracy" else (self.clause.anchor,)
+        parts = (self.implementation.spec.name, self.implementation.name, self.backend, *clause)
+        return "/".join((*parts, self.case.id))
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One check of a registration: that a target loads, that a precision is what is required."""
+
+    id: str
+    result: Result
+
+
+def select_cases(spec: Spec, clause: Clause, tier: str, dtypes: Sequence[str]) -> Iterator[Case]:
+    """The cases of one clause up to a tier."""
+    source = spec.domain if clause.check == "accuracy" else clause
+    tiers = TIERS[: TIERS.index(tier) + 1]
+    points = dict.fromkeys(point for name in tiers for point in getattr(source, name, ()))
+    for dtype in dtypes:
+        for point in points:
+            if clause.dtypes is None or dtype in clause.dtypes:
+                yield spec.case(f"{dtype}/{point}")
+
+
+class Suite:
+    """Everything that one pytest process needs to plan and run checks."""
+
+    def __init__(self, settings: Settings, description: list[dict[str, Any]] | None = None) -> None:
+        self.settings = settings
+        self._judge = Judge(settings.seed)
+        self._workers: dict[tuple[int, str], Worker] = {}
+        self._description = description
+        self._read = False
+        self.implementations: list[Capabilities] = []
+        self._problems: dict[int, list[str]] = {}
+
+    @property
+    def description(self) -> list[dict[str, Any]]:
+        """What the targets register, asked once, all targets at a time."""
+        if self._description is None:
+            with ThreadPoolExecutor(max_workers=4) as pool:
+                self._description = list(pool.map(self._describe, range(len(self.settings.targets))))
+        return self._description
+
+    def _describe(self, number: int) -> dict[str, Any]:
+        try:
+            return self._worker(number, "cpu").describe()
+        except WorkerFailure as failure:
+            text = self.settings.targets[number].text
+            return {"error": f"{text}: its import {failure}", "kind": failure.kind}
+
+    def read(self) -> None:
+        """Check all descriptions; the good implementations are in ``implementations``."""
+        if self._read:
+            return
+        self._read = True
+        names: dict[str, str] = {}
+        for number, described in enumerate(self.description):
+            text, problems = self.settings.targets[number].text, self._problems.setdefault(number, [])
+            if "error" in described:
+                problems.append(described["error"])
+                continue
+            if not described["implementations"]:
+                problems.append(
+                    f"{text} registers no implementation: decorate a kernel with "
+                    "@implementation(SPEC), or name it as module:callable with --spec"
+                )
+            for each in described["implementations"]:
+                try:
+                    implementation = Capabilities.read(number, each)
+                except BadRegistration as error:
+                    problems.append(str(error))
+                    continue
+                key = f"{implementation.spec.name} {implementation.name}"
+                if key in names:
+                    problems.append(
+                        f"two implementations of {implementation.spec.name} are called "
+                        f"{implementation.name!r} (in {names[key]} and {text}): give one another name="
+                    )
+                    continue
+                names[key] = text
+                self.implementations.append(implementation)
+
+    def selected(self) -> Iterator[tuple[Capabilities, str]]:
+        """Implementations that the options name, with each backend that can run here."""
+        self.read()
+        for each in self.implementations:
+            named = any(fnmatch.fnmatchcase(each.spec.name, p) for p in self.settings.specs)
+            if named and fnmatch.fnmatchcase(each.name, self.settings.implementation):
+                for backend in each.backends:
+                    if backend in (self.settings.backends or self.available()):
+                        yield each, backend
+
+    def available(self) -> tuple[str, ...]:
+        """Backends that this machine can run."""
+        cuda = any(described.get("cuda") for described in self.description)
+        return RUNNABLE if cuda else ("cpu",)
+
+    def check_selection(self) -> None:
+        """Raise UsageError where an option selects nothing that exists."""
+        self.read()
+        if "cuda" in self.settings.backends and "cuda" not in self.available():
+            raise UsageError("--backend cuda: torch sees no GPU on this machine")
+        names = [each.name for each in self.implementations]
+        pattern = self.settings.implementation
+        if names and not fnmatch.filter(names, pattern):
+            raise UsageError(f"--impl {pattern}: no such implementation: wanted one of {', '.join(names)}")
+        for text in self.settings.cases:
+            self._parse_case(text)
+
+    def _parse_case(self, text: str) -> list[Spec]:
+        """The specs that a case id of the options fits. Raises UsageError if there is none."""
+        fitting, errors = [], []
+        specs = {each.spec.name: each.spec for each, _ in self.selected()}
+        for spec in specs.values():
+            try:
+                spec.case(text)
+                fitting.append(spec)
+            except ValueError as error:
+                errors.append(str(error))
+        if not fitting and errors:
+            raise UsageError(f"--case: {errors[0]}")
+        return fitting
+
+    def plan(self) -> tuple[list[Planned], list[Result]]:
+        """The checks to run, and the results of those outside what implementations claim."""
+        planned: list[Planned] = []
+        outside: list[Result] = []
+        for implementation, backend in self.selected():
+            for clause in implementation.spec.clauses:
+                for case in self._cases(implementation, clause):
+                    reason = implementation.unsupported(case, clause)
+                    item = Planned(implementation, backend, case, clause)
+                    if reason:
+                        outside.append(_unsupported(item, reason))
+                    else:
+                        planned.append(item)
+        return planned, outside
+
+    def _cases(self, implementation: Capabilities, clause: Clause) -> Iterator[Case]:
+        spec, settings = implementation.spec, self.settings
+        dtypes = [d for d in implementation.dtypes if d in (settings.dtypes or implementation.dtypes)]
+        if not settings.cases:
+            yield from select_cases(spec, clause, settings.tier, dtypes)
+            return
+        for text in settings.cases:
+            if spec not in self._parse_case(text):
+                continue
+            case = spec.case(text)
+            listed = [c for c in spec.clauses if case in select_cases(spec, c, "full", [case.dtype])]
+            accuracy = [c for c in spec.clauses if c.check == "accuracy"]
+            if clause in (listed or accuracy):
+                yield case
+
+    def registrations(self) -> list[Registered]:
+        """One check per target, and with ``--require`` one per implementation and dtype."""
+        self.read()
+        found = []
+        for number, target in enumerate(self.settings.targets):
+            problems = self._problems[number]
+            kind = self.description[number].get("kind", "invalid")
+            found.append(
+                Registered(
+                    target.text,
+                    _registration(target.text, Verdict(kind) if problems else Verdict.PASS, problems),
+                )
+            )
+        if self.settings.require:
+            required = PRESETS[self.settings.require]
+            for each, backend in self.selected():
+                for dtype in each.dtypes:
+                    precision = each.precision_at(dtype)
+                    loose = precision.looser_than(required, dtype)
+                    words = [f"{each.name} declares {loose} at {dtype}, which --require {required.name} forbids"]
+                    result = _registration(each.name, Verdict.FAIL if loose else Verdict.PASS, words if loose else [])
+                    result = replace(result, spec=each.spec.name, backend=backend, dtype=dtype,
+                                     clause="registration.precision", preset=precision.name)
+                    found.append(Registered(f"{each.spec.name}/{each.name}/{backend}/{dtype}", result))
+        return found
+
+    def check(self, planned: Planned) -> Result:
+        """Run one check."""
+        worker = self._worker(planned.implementation.target, planned.backend)
+        result = self._judge.check(
+            planned.implementation, worker, planned.backend, planned.case, planned.clause
+        )
+        return replace(result, target=self.settings.targets[planned.implementation.target].text)
+
+    def warm(self) -> None:
+        """Start the workers that the plan needs, without waiting for them."""
+        for implementation, backend in self.selected():
+            self._worker(implementation.target, backend).warm()
+
+    def close(self) -> None:
+        """Stop all workers."""
+        for worker in self._workers.values():
+            worker.close()
+
+    def _worker(self, target: int, backend: str) -> Worker:
+        key = (target, backend)
+        if key not in self._workers:
+            limits = self.settings.limits
+            share = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+            if not limits.threads and share > 1:
+                limits = replace(limits, threads=max(1, (os.cpu_count() or 1) // share))
+            self._workers[key] = Worker(self.settings.targets[target].to_json(), backend, limits)
+        return self._workers[key]
+
+
+def _unsupported(item: Planned, reason: str) -> Result:
+    return Result(
+        check=item.clause.check,
+        spec=item.implementation.spec.name,
+        implementation=item.implementation.name,
+        backend=item.backend,
+        dtype=item.case.dtype,
+        case=item.case.id,
+        clause=item.clause.anchor,
+        verdict=Verdict.UNSUPPORTED,
+        preset=item.implementation.precision_at(item.case.dtype).name,
+        message=reason,
+    )
+
+
+def _registration(name: str, verdict: Verdict, problems: list[str]) -> Result:
+    return Result(
+        check="registration",
+        spec="",
+        implementation=name,
+        backend="",
+        dtype="",
+        case="",
+        clause="registration",
+        verdict=verdict,
+        message="; ".join(problems),
+        target=name,
+    )

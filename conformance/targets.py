@@ -1,0 +1,82 @@
+"""Targets: what the user names on the command line, before anything of it is imported."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ENTRY_POINT_GROUP = "kernelproof.implementations"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A Python file or a module, perhaps one callable in it; ``text`` as the user wrote it."""
+
+    text: str
+    path: str | None = None
+    module: str | None = None
+    callable: str | None = None
+    spec: str | None = None
+    dtypes: tuple[str, ...] = ()
+    returns: tuple[str, ...] = ()
+    map: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """What the worker needs to load it."""
+        return {**vars(self), "dtypes": list(self.dtypes), "returns": list(self.returns)}
+
+
+def parse_target(
+    text: str,
+    *,
+    spec: str | None = None,
+    dtypes: Sequence[str] = (),
+    returns: Sequence[str] = (),
+    mapping: Mapping[str, str] | None = None,
+) -> Target:
+    """Read ``kernels.py``, ``pkg.module`` or either with ``:callable``. Raises ValueError."""
+    place, colon, name = text.rpartition(":") if ":" in text else (text, "", "")
+    looks_like_path = place.endswith(".py") or "/" in place
+    if looks_like_path:
+        path = Path(place).expanduser().resolve()
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "does not exist"
+            raise ValueError(f"target {text}: {place} {what}: wanted a Python file or a module name")
+        where = {"path": str(path)}
+    elif re.fullmatch(r"[A-Za-z_][\w.]*", place):
+        where = {"module": place}
+    else:
+        raise ValueError(f"target {text!r}: wanted kernels.py, package.module, or either with :callable")
+    return Target(
+        text,
+        callable=name if colon else None,
+        spec=spec if colon else None,
+        dtypes=tuple(dtypes) if colon else (),
+        returns=tuple(returns) if colon else (),
+        map=dict(mapping or {}) if colon else {},
+        **where,
+    )
+
+
+def entry_point_targets() -> list[Target]:
+    """Installed implementations, the built-in ones among them."""
+    found = sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP))
+    return [Target(point.value, module=point.value) for point in dict.fromkeys(found)]
+
+
+def parse_map(text: str) -> dict[str, str]:
+    """Read ``causal:top-left=is_causal,mask=attn_mask``. Raises ValueError."""
+    mapping = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        option, equals, keyword = part.partition("=")
+        if not equals or not keyword.isidentifier():
+            raise ValueError(
+                f"--map {part!r}: wanted option=keyword or option:value=keyword, as in "
+                "causal:top-left=is_causal,mask=attn_mask"
+            )
+        mapping[option] = keyword
+    return mapping

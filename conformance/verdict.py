@@ -1,0 +1,89 @@
+"""Verdicts: what the judge says of one check."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Verdict(StrEnum):
+    """The judgement of one check; see :attr:`failing` for those that fail a run."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INVALID = "invalid"
+    CRASH = "crash"
+    TIMEOUT = "timeout"
+    UNSUPPORTED = "unsupported"
+    UNMEASURED = "unmeasured"
+
+    @property
+    def failing(self) -> bool:
+        """Whether a run with this verdict exits 1."""
+        return self in (Verdict.FAIL, Verdict.INVALID, Verdict.CRASH, Verdict.TIMEOUT)
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The element with the largest ratio of error to bound."""
+
+    output: str
+    step: int
+    index: tuple[int, ...]
+    got: float
+    want: float
+    error: float
+    bound: float
+    beyond: int
+    elements: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """One check of one implementation on one case. ``ratio`` = error / bound; 1 or less passes."""
+
+    check: str
+    spec: str
+    implementation: str
+    backend: str
+    dtype: str
+    case: str
+    clause: str
+    verdict: Verdict
+    preset: str = ""
+    ratio: float | None = None
+    worst: Worst | None = None
+    message: str = ""
+    resembles: str = ""
+    seconds: float = 0.0
+    target: str = field(default="", compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON: infinities and NaN as strings, since JSON has neither."""
+        record = asdict(self)
+        record["verdict"] = str(self.verdict)
+        record["ratio"] = plain_number(self.ratio)
+        if record["worst"]:
+            numbers = ("got", "want", "error", "bound")
+            record["worst"].update({n: plain_number(record["worst"][n]) for n in numbers})
+            record["worst"]["index"] = list(record["worst"]["index"])
+        return record
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Result:
+        """The inverse of :meth:`to_json`."""
+        worst = record["worst"]
+        if worst:
+            numbers = {n: float(worst[n]) for n in ("got", "want", "error", "bound")}
+            worst = Worst(**{**worst, **numbers, "index": tuple(worst["index"])})
+        ratio = None if record["ratio"] is None else float(record["ratio"])
+        return cls(**{**record, "verdict": Verdict(record["verdict"]), "ratio": ratio, "worst": worst})
+
+
+def plain_number(value: float | None) -> float | str | None:
+    """A number that JSON can hold."""
+    if value is None or math.isfinite(value):
+        return value
+    return str(float(value))

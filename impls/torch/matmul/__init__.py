@@ -1,0 +1,1 @@
+"""Matmul implementations in torch."""

@@ -1,0 +1,1 @@
+"""What specs of one family share: error bounds, clauses, input families."""

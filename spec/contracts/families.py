@@ -1,0 +1,231 @@
+"""Input families of attention: how q, k and v are drawn, and which mistake each one shows.
+
+A family draws whichever of q: b hq tq d, k: b hkv tk d and v: b hkv tk dv it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.resources import as_file, files
+from typing import Any
+
+import numpy as np
+
+from kernelproof.spec.domain import Arrays, Draw, Family
+
+Shapes = Mapping[str, tuple[int, ...]]
+Options = Mapping[str, Any]
+Rng = np.random.Generator
+
+
+def _normal(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
+    return {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+
+
+def _changed(change: Callable[[Rng, Arrays, Options], None]) -> Draw:
+    """A family that draws normal numbers and changes them in place."""
+
+    def draw(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
+        drawn = _normal(rng, shapes, options)
+        if all(array.size for array in drawn.values()):
+            change(rng, drawn, options)
+        return drawn
+
+    return draw
+
+
+def _scaled(q: float = 1.0, k: float = 1.0) -> Draw:
+    def change(rng: Rng, x: Arrays, options: Options) -> None:
+        x["q"] *= q
+        x["k"] *= k
+
+    return _changed(change)
+
+
+def _heavy_tailed(rng: Rng, x: Arrays, options: Options) -> None:
+    x["k"] = np.clip(x["k"] / np.sqrt(rng.gamma(1.0, size=x["k"].shape) + 1e-3), -50, 50)
+    x["v"] = np.clip(x["v"] / np.sqrt(rng.gamma(1.0, size=x["v"].shape) + 1e-3), -200, 200)
+
+
+def _rising(rng: Rng, x: Arrays, options: Options) -> None:
+    x["q"] *= 0.2
+    x["k"] *= 0.05
+    x["q"][..., 0] = 8.0
+    x["k"][..., 0] = np.linspace(-8, 8, x["k"].shape[-2])
+
+
+def _plateau(rng: Rng, x: Arrays, options: Options) -> None:
+    x["q"][...] = 0.0
+    x["k"][...] = 0.0
+    x["q"][..., 0] = 4.0
+    x["k"][..., 0, 0] = 3.3
+    x["v"] = abs(x["v"]) + 0.5
+
+
+def _sink(rng: Rng, x: Arrays, options: Options) -> None:
+    x["q"] += 0.7
+    x["k"][..., 0, :] = 1.5
+
+
+def _value_offset(rng: Rng, x: Arrays, options: Options) -> None:
+    x["v"] = 0.1 * x["v"] + 100
+
+
+def _cancelling(rng: Rng, x: Arrays, options: Options) -> None:
+    half = x["k"].shape[-2] // 2
+    x["k"][..., half : 2 * half, :] = x["k"][..., :half, :]
+    x["v"][..., half : 2 * half, :] = -x["v"][..., :half, :]
+
+
+def _zero_query(rng: Rng, x: Arrays, options: Options) -> None:
+    x["q"][...] = 0.0
+
+
+def _unit_value(rng: Rng, x: Arrays, options: Options) -> None:
+    x["v"][...] = 1.0
+
+
+def _one_hot(rng: Rng, x: Arrays, options: Options) -> None:
+    """Query i and key i mod d share a coordinate; its logit wins by exp(-100) at least."""
+    d = x["q"].shape[-1]
+    x["q"][...] = 0.0
+    x["k"][...] = 0.0
+    for name, size in (("q", 20.0), ("k", 5.0 * np.sqrt(d))):
+        rows = np.arange(x[name].shape[-2])
+        x[name][..., rows, rows % d] = size
+
+
+def _beyond_float16(rng: Rng, x: Arrays, options: Options) -> None:
+    """Logits near scale * d * 200^2: 160,000 at d = 16, and equal, so that all weights matter."""
+    x["q"][...] = 200.0
+    x["k"][...] = 200.0
+
+
+def _nan_row(name: str) -> Draw:
+    def change(rng: Rng, x: Arrays, options: Options) -> None:
+        x[name][..., x[name].shape[-2] // 2, :] = np.nan
+
+    return _changed(change)
+
+
+def _masked_huge(rng: Rng, x: Arrays, options: Options) -> None:
+    """Keys that no query may attend to hold the largest numbers that float16 can."""
+    mask = np.broadcast_to(options["mask"], (*x["q"].shape[:-1], x["k"].shape[-2]))
+    hidden = ~mask.any(axis=(-2))
+    for name in ("k", "v"):
+        x[name][hidden] = 6e4
+
+
+_ACTIVATIONS = ("layer0", "layer5")
+
+
+def load_captured() -> Mapping[str, Any]:
+    """The shipped activations of all-MiniLM-L6-v2; `spec/captured/README.md` tells whence."""
+    with as_file(files("kernelproof.spec") / "captured" / "minilm.npz") as path, np.load(path) as npz:
+        return {name: npz[name].astype(np.float64) for name in npz.files}
+
+
+def captured_head(data: Mapping[str, Any], name: str, head: int, d: int) -> Any:
+    """One head of size d (tokens d). Two heads of 32 stacked make one of 64: logits add."""
+    layer, index = _ACTIVATIONS[head % 2], head // 2
+    heads = data[f"{layer}.{name}"]
+    width = d // heads.shape[-1]
+    stacked = [heads[(index * width + part) % len(heads)] for part in range(width)]
+    return np.concatenate(stacked, axis=-1)
+
+
+def _captured(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
+    data = load_captured()
+    drawn = {}
+    for name, (b, h, t, d) in shapes.items():
+        batches = []
+        for _ in range(b):
+            heads = [captured_head(data, name, head, d) for head in range(h)]
+            start = int(rng.integers(len(heads[0]) - t + 1))
+            batches.append(np.stack(heads)[:, start : start + t])
+        drawn[name] = np.stack(batches)
+    return drawn
+
+
+FAMILIES: Mapping[str, Family] = {
+    family.name: family
+    for family in (
+        Family("normal", "independent standard normal numbers", _normal, generic=True),
+        Family("heavy-tailed", "keys and values with a few large entries", _changed(_heavy_tailed), generic=True),
+        Family("large-logit", "logits of standard deviation 16: softmax nearly picks", _scaled(4, 4), generic=True),
+        Family("huge", "logits of standard deviation 400, far beyond 88", _scaled(20, 20), generic=True),
+        Family("uniform", "zero keys: every allowed key weighs the same", _scaled(1, 0)),
+        Family("zero-query", "zero queries: out is the mean of the allowed values", _changed(_zero_query)),
+        Family("unit-value", "values of one: out is 1 in every row that sees a key", _changed(_unit_value)),
+        Family("value-offset", "values near 100: small errors of the weights' sum show", _changed(_value_offset)),
+        Family("cancelling", "values that cancel in pairs of equal weight", _changed(_cancelling)),
+        Family("rising", "logits that rise along the keys: every block rescales", _changed(_rising)),
+        Family("plateau", "one winner, all other weights equal: they round the same way", _changed(_plateau)),
+        Family("sink", "the first key takes most of the weight", _changed(_sink)),
+        Family("one-hot", "saturated one-hot logits: out selects rows of v", _changed(_one_hot)),
+        Family("beyond-65504", "equal logits beyond the range of float16", _changed(_beyond_float16)),
+        Family("nan-query", "one query row is NaN", _nan_row("q")),
+        Family("nan-key", "one key row is NaN", _nan_row("k")),
+        Family("nan-value", "one value row is NaN", _nan_row("v")),
+        Family("masked-huge", "keys that the mask hides hold 60000", _changed(_masked_huge)),
+        Family("captured", "activations of a sentence encoder on a licence text", _captured),
+    )
+}
+
+
+def check_captured(sizes: Mapping[str, int], tokens: int) -> None:
+    """Raise ValueError for sizes that the captured activations cannot fill."""
+    heads = sizes.get("h", sizes.get("hq", 1))
+    if sizes["d"] not in (32, 64) or sizes.get("dv", sizes["d"]) != sizes["d"]:
+        raise ValueError(f"family captured: head size d{sizes['d']}: wanted 32 or 64, and dv = d")
+    if heads > 8 * 32 // sizes["d"]:
+        raise ValueError(f"family captured: {heads} heads: it has {8 * 32 // sizes['d']} of size {sizes['d']}")
+    if tokens > 256:
+        raise ValueError(f"family captured: {tokens} tokens: it has 256")
+
+
+def _random(rng: Rng, x: Mapping[str, int]) -> Any:
+    return rng.random((x["b"], x["h"], x["tq"], x["tk"])) < 0.7
+
+
+def _padding(rng: Rng, x: Mapping[str, int]) -> Any:
+    lengths = rng.integers(min(1, x["tk"]), max(x["tk"], 2), size=(x["b"], 1, 1, 1))
+    return np.arange(x["tk"]) < lengths
+
+
+def _shared(rng: Rng, x: Mapping[str, int]) -> Any:
+    return rng.random((1, 1, x["tq"], x["tk"])) < 0.5
+
+
+def _per_head(rng: Rng, x: Mapping[str, int]) -> Any:
+    return rng.random((1, x["h"], 1, x["tk"])) < 0.6
+
+
+def _empty_rows(rng: Rng, x: Mapping[str, int]) -> Any:
+    return _random(rng, x) & (rng.random((x["b"], x["h"], x["tq"], 1)) < 0.6)
+
+
+def _none(rng: Rng, x: Mapping[str, int]) -> Any:
+    return np.zeros((x["b"], x["h"], x["tq"], x["tk"]), bool)
+
+
+MASKS = {
+    "random": _random,
+    "padding": _padding,
+    "shared": _shared,
+    "per-head": _per_head,
+    "empty-rows": _empty_rows,
+    "none": _none,
+}
+"""Boolean masks, True = may attend: b h tq tk, b 1 1 tk, 1 1 tq tk, 1 h 1 tk."""
+
+
+def _dropout(rate: float) -> Callable[[Rng, Mapping[str, int]], Any]:
+    def draw(rng: Rng, x: Mapping[str, int]) -> Any:
+        return rng.random((x["b"], x["h"], x["tq"], x["tk"])) >= rate, rate
+
+    return draw
+
+
+KEEPS = {"0.1": _dropout(0.1), "0.5": _dropout(0.5)}
+"""Dropout: the keep-mask b h tq tk (True = kept) and the rate."""

@@ -1,0 +1,29 @@
+"""The matrix-product contract: an elementwise error bound for every classical algorithm.
+
+|out^ - out| <= gamma_k |a| |b| in any order of summation, with or without fused multiply-add
+(Higham, ASNA, eq. 3.13), so one bound serves tiled, split-k and stream-k kernels alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernelproof.reference.matmul.tiled import Product
+from kernelproof.spec.rounding import Rounding, gamma
+
+Array = npt.NDArray[Any]
+
+
+def product_bound(exact: Product, rounding: Rounding) -> Mapping[str, Array]:
+    """Worst-case error of ``out`` (m n): sums, declared casts of operands, underflow, output."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        k = exact.a.shape[-1]
+        operand = rounding.operands.unit if rounding.operands else 0.0
+        relative = gamma(k, rounding.accumulate) + 2 * operand + operand**2
+        error = relative * (abs(exact.a) @ abs(exact.b)) + k * rounding.underflow
+        u = rounding.out.unit
+        return {"out": u * abs(exact.out) + rounding.out.eta + (1 + u) * error}

@@ -1,0 +1,129 @@
+"""The softmax-attention contract: an elementwise error bound for every exact variant.
+
+S = scale q kᵀ, m_i = max_j S_ij, P = softmax(S), out = P V, lse_i = m_i + log sum_j exp(S_ij - m_i).
+If the computed logits are S + delta with |delta_ij| <= D_ij and all else is exact, then with
+w = e^delta - 1 (no linearisation, any order of summation)
+
+    out^_ic - out_ic = (sum_j P_ij w_ij V_jc - out_ic sum_j P_ij w_ij) / (1 + sum_j P_ij w_ij)
+
+so that with W = e^D - 1 and r_i = sum_j P_ij W_ij < 1
+
+    |out^ - out|_ic <= (((P W)|V|)_ic + r_i |out_ic|) / (1 - r_i).
+
+A row with r_i >= 1 is ill-conditioned at the declared precision: its bound is infinite.
+The remaining terms are the roundings of P, of the two sums, of the division and of the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernelproof.reference.attention.scaled_dot_product import Attention
+from kernelproof.spec.rounding import Format, Rounding, gamma
+
+Array = npt.NDArray[Any]
+
+EXP_UNITS = 4
+"""Relative error of exp in units of the accumulator: ex2.approx is within 2^-22, libm within 2 u."""
+
+KEYS_PER_BLOCK = 16
+"""Smallest key block assumed of an online softmax; each block may rescale what came before."""
+
+
+def softmax_bound(exact: Attention, rounding: Rounding) -> Mapping[str, Array]:
+    """Worst-case error of ``out`` (b h tq dv) and ``lse`` (b h tq) of any right implementation."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return _softmax_bound(exact, rounding)
+
+
+def _softmax_bound(exact: Attention, rounding: Rounding) -> Mapping[str, Array]:
+    u, tk = rounding.accumulate, exact.scores.shape[-1]
+    blocks = -(-tk // KEYS_PER_BLOCK)
+    sums = gamma(tk, u)
+    values, out = abs(exact.v), abs(exact.out)
+
+    spread = np.expm1(logit_error(exact, rounding, blocks))
+    row = (exact.probs * spread).sum(-1, keepdims=True)
+    conditioned = row < 1
+    row = np.where(conditioned, row, 0.0)
+    logits = ((exact.weights * spread) @ values + row * out) / (1 - row)
+
+    dropped = 2 * u if exact.weights is not exact.probs else 0.0
+    operands = _unit(rounding.operands)
+    weighted = abs(exact.weights) @ values
+    before_rounding = (
+        logits
+        + (_unit(rounding.weights) + operands + sums + dropped) * weighted
+        + (sums + 3 * u) * out
+        + underflow(exact, rounding)
+    )
+    bound = _rounded(before_rounding, out, rounding.out)
+    top = abs(exact.lse)
+    lse = (
+        row[..., 0] / (1 - row[..., 0])
+        + sums
+        + u * (EXP_UNITS + 1) * blocks
+        + (2 * u + rounding.statistics.unit) * top
+    )
+    empty = exact.lse == -np.inf
+    return {
+        "out": np.where(empty[..., None], 0.0, np.where(conditioned, bound, np.inf)),
+        "lse": np.where(empty, 0.0, np.where(conditioned[..., 0], lse, np.inf)),
+    }
+
+
+def logit_error(exact: Attention, rounding: Rounding, blocks: int) -> Array:
+    """D: how far a computed logit and its exponential may be off, as an error of the logit.
+
+    In order: the dot product, the multiplication by scale (with log2 e folded in) and declared
+    casts of operands; casts of the stored score; the rounding of the exponent's argument
+    fma(S, c, -m c); exp itself, and one rescale per further block.
+    """
+    u, d = rounding.accumulate, exact.q.shape[-1]
+    seen = exact.scores != -np.inf
+    scores = np.where(seen, exact.scores, 0.0)
+    top = scores.max(-1, keepdims=True, initial=-np.inf, where=seen)
+    top = np.where(top == -np.inf, 0.0, top)
+    magnitude = abs(exact.scale) * (abs(exact.q) @ abs(exact.k).swapaxes(-1, -2))
+    operand = _unit(rounding.operands)
+    products = gamma(d, u) + 2 * u + _unit(rounding.scaled_query) + 2 * operand + operand**2
+    error = (
+        products * magnitude
+        + (_unit(rounding.scores) + 2 * u) * abs(scores)
+        + u * (2 * abs(top) + 3 * (top - scores))
+        + u * (EXP_UNITS + (EXP_UNITS + 1) * max(blocks - 1, 0))
+    )
+    if rounding.scores:
+        error = error + rounding.scores.eta
+        error = np.where(abs(scores) > rounding.scores.largest, np.inf, error)
+    if rounding.scaled_query:
+        scaled = abs(exact.scale) * abs(exact.q).max(-1, keepdims=True, initial=0.0)
+        column = abs(exact.k).sum(-1)[..., None, :]
+        error = error + rounding.scaled_query.eta * column
+        error = np.where(scaled > rounding.scaled_query.largest, np.inf, error)
+    return np.where(seen, error, 0.0)
+
+
+def underflow(exact: Attention, rounding: Rounding) -> Array:
+    """Weights that vanish: each exp may underflow, and so may a cast of P.
+
+    P is stored after its division (normalised) or before it, where a row's weights sum to
+    l_i = 1 / max_j P_ij >= 1 and an underflow weighs 1 / l_i.
+    """
+    alive = (exact.weights > 0) @ abs(exact.v)
+    cast = rounding.weights.eta if rounding.weights else 0.0
+    share = 1.0 if rounding.normalised else exact.probs.max(-1, keepdims=True, initial=0.0)
+    return alive * (rounding.underflow + cast * share)
+
+
+def _unit(declared: Format | None) -> float:
+    return declared.unit if declared else 0.0
+
+
+def _rounded(error: Array, magnitude: Array, out: Format) -> Array:
+    """The error after one more rounding, of a value of this magnitude, to the output's format."""
+    return out.unit * magnitude + out.eta + (1 + out.unit) * error

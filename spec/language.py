@@ -1,0 +1,308 @@
+"""The spec language: what one algorithm's page is made of.
+
+A :class:`Spec` names the call, its domain of cases, the exact reference, the error bound,
+the costs, the normative clauses and the planted bugs (mutants) that its cases must expose.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from kernelproof.spec.domain import Case, Domain, parse_case
+from kernelproof.spec.rounding import FORMATS, Rounding
+
+Array: TypeAlias = npt.NDArray[Any]
+Outputs: TypeAlias = Mapping[str, Array]
+Check = Literal["accuracy", "semantics", "integrity"]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor by role: its axes in words, and a dtype if it is not the case's."""
+
+    name: str
+    axes: tuple[str, ...]
+    dtype: str | None = None
+
+    def dtype_in(self, case_dtype: str) -> str:
+        """Its dtype in a case. A float32 statistic (lse) is float64 beside float64 inputs."""
+        if self.dtype == "float32" and case_dtype == "float64":
+            return "float64"
+        return self.dtype or case_dtype
+
+    def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Its shape for these sizes; a literal axis such as 1 is its own size."""
+        return tuple(int(axis) if axis.isdigit() else sizes[axis] for axis in self.axes)
+
+
+def parse_tensors(text: str) -> tuple[Tensor, ...]:
+    """Read ``"q: b h tq d, lse: b h tq float32"``. A last word that names a dtype is one.
+
+    >>> parse_tensors("mask: b h tq tk bool")[0].dtype
+    'bool'
+    """
+    tensors = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, colon, words = part.partition(":")
+        axes = words.split()
+        if not colon or not axes:
+            raise ValueError(f"tensor {part!r}: wanted 'name: axis axis ...', as in 'q: b h tq d'")
+        dtype = axes.pop() if axes[-1] in ("bool", "int32", "int64", *FORMATS) else None
+        tensors.append(Tensor(name.strip(), tuple(axes), dtype))
+    return tuple(tensors)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing that a caller does: tensors in, keyword options, tensors out.
+
+    ``refusal``: what the operation must do instead when its precondition does not hold; such
+    an operation raises an exception and changes nothing.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...] = ()
+    options: tuple[str, ...] = ()
+    refusal: str | None = None
+
+
+def operation(inputs: str, *, outputs: str = "", options: str = "", refusal: str | None = None) -> Operation:
+    """An :class:`Operation` from its three lines of text."""
+    names = tuple(name.strip() for name in options.split(",") if name.strip())
+    return Operation(parse_tensors(inputs), parse_tensors(outputs), names, refusal)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of tensors, e.g. attention: one operation, no state."""
+
+    inputs: str
+    outputs: str
+    options: str = ""
+    axis_defaults: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def operations(self) -> Mapping[str, Operation]:
+        """The one operation, named ``call``."""
+        return {"call": operation(self.inputs, outputs=self.outputs, options=self.options)}
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Axis names in the order of a case id."""
+        return _axes(self.operations)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A call with state: a constructor (its axes as keywords, and ``dtype``) and operations.
+
+    The option ``steps`` of a case is its program: operation names joined by dots, each with
+    the length of the stream axis behind it (``append5.attend.append1.attend``); a macro such
+    as ``decode3`` stands for its operations three times. An input family draws each stream
+    whole, and every step takes its next part.
+    """
+
+    new: tuple[str, ...]
+    operations: Mapping[str, Operation]
+    stream: str
+    macros: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    axis_defaults: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Axis names of the constructor and of the operations, without the stream's."""
+        names = dict.fromkeys((*_axes(self.operations), *self.new))
+        return tuple(name for name in names if name != self.stream)
+
+    def parse_steps(self, text: str) -> list[tuple[str, int]]:
+        """Operations with their stream lengths. Raises ValueError for an unknown one."""
+        steps: list[tuple[str, int]] = []
+        for word in text.split("."):
+            match = re.fullmatch(r"([a-z_]+)(\d*)", word)
+            name, count = (match[1], int(match[2] or 1)) if match else (word, 1)
+            if name in self.operations:
+                steps.append((name, count))
+            elif name in self.macros:
+                steps.extend((part, 1) for _ in range(count) for part in self.macros[name])
+            else:
+                known = ", ".join((*self.operations, *self.macros))
+                raise ValueError(f"unknown operation {word!r} in steps {text!r}: wanted {known}")
+        return steps
+
+
+_AXIS_ORDER = ("b", "h", "hq", "hkv", "tq", "tk", "t", "d", "dv")
+
+
+def _axes(operations: Mapping[str, Operation]) -> tuple[str, ...]:
+    """The usual order of the field; other axes follow in the order of first use."""
+    tensors = [t for o in operations.values() for t in (*o.inputs, *o.outputs)]
+    used = dict.fromkeys(a for t in tensors for a in t.axes if not a.isdigit())
+    known = [axis for axis in _AXIS_ORDER if axis in used]
+    return (*known, *(axis for axis in used if axis not in known))
+
+
+@dataclass(frozen=True)
+class Clause:
+    """One normative sentence, and the cases that exercise it (points of the domain, as ids).
+
+    option: it holds only for implementations that take this option.
+    exact: no tolerance: the result is the exact value, rounded once to the dtype of the output.
+    repeat: call twice with equal inputs; the results must be equal bit for bit.
+    """
+
+    anchor: str
+    sentence: str
+    check: Check
+    smoke: Sequence[str] = ()
+    core: Sequence[str] = ()
+    option: str | None = None
+    exact: bool = False
+    repeat: bool = False
+    dtypes: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A planted bug: what goes wrong, in words, and exactly what it would compute.
+
+    ``model(reference, inputs, options)`` evaluates the bug without rounding errors; it returns
+    outputs like the reference's, or None where the bug has nothing to change. Of a program the
+    reference is the bound operation, so that ``reference.__self__`` is its state.
+    """
+
+    name: str
+    sentence: str
+    model: Callable[[Callable[..., Any], Mapping[str, Any], Mapping[str, Any]], Outputs | None]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The axes of a case as attributes, so that a cost formula reads as in the paper."""
+
+    axes: Mapping[str, int]
+
+    def __getattr__(self, name: str) -> int:
+        try:
+            return self.axes[name]
+        except KeyError:
+            raise AttributeError(f"no axis {name!r}: wanted {', '.join(self.axes)}") from None
+
+
+Formula: TypeAlias = Callable[[Sizes], int]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Closed forms in the axes. One multiply and one add are 2 FLOPs; traffic in elements.
+
+    compulsory: elements that some output depends on, each once: no less can be moved.
+    traffic: elements that the algorithm moves between slow memory and programs, for given
+        tiles where it has any (axes named by their role).
+    memory: elements held at the peak beside inputs and outputs.
+    """
+
+    flops: Formula
+    compulsory: Formula
+    traffic: Formula
+    memory: Formula
+    exps: Formula = lambda x: 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation with its inputs as the caller passes them."""
+
+    operation: str
+    inputs: Mapping[str, Array]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Spec:
+    """One algorithm's normative object. Name = dotted path = file.
+
+    reference: for a :class:`Call` a function, for a :class:`Program` a class, in NumPy and in
+        whatever precision its inputs have. Operations with outputs return a record whose
+        fields include them by name; ``accuracy`` reads the other fields.
+    accuracy: ``(exact, rounding) -> {output: bound}``, elementwise.
+    """
+
+    name: str
+    title: str
+    source: str
+    call: Call | Program
+    reference: Callable[..., Any]
+    accuracy: Callable[[Any, Rounding], Outputs]
+    domain: Domain
+    costs: Costs
+    clauses: tuple[Clause, ...]
+    mutants: tuple[Mutant, ...]
+
+    def __post_init__(self) -> None:
+        anchors = [clause.anchor for clause in self.clauses]
+        if len(set(anchors)) != len(anchors):
+            raise ValueError(f"spec {self.name}: two clauses share an anchor")
+
+    def __repr__(self) -> str:
+        return f"<Spec {self.name}>"
+
+    def case(self, text: str) -> Case:
+        """The case with this id (``dtype/axes/options/family[/layout]``). Raises ValueError."""
+        return parse_case(text, self.call.axes, self.call.axis_defaults, self.domain)
+
+    def output(self, name: str) -> Tensor:
+        """The output of that name, of whichever operation."""
+        outputs = [t for o in self.call.operations.values() for t in o.outputs]
+        return next(t for t in outputs if t.name == name)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, in the order in which a callable returns them."""
+        names = [t.name for o in self.call.operations.values() for t in o.outputs]
+        return tuple(dict.fromkeys(names))
+
+    def option_names(self) -> tuple[str, ...]:
+        """Keyword options of the call. A program's constructor and operations have none."""
+        return self.call.operations["call"].options if isinstance(self.call, Call) else ()
+
+    def steps(self, case: Case, rng: np.random.Generator) -> list[Step]:
+        """Draw the inputs of a case, in float64, not yet rounded to its dtype."""
+        sizes, options = dict(case.axes), dict(case.options)
+        draw = self.domain.families[case.family].draw
+        if isinstance(self.call, Call):
+            shapes = {t.name: t.shape(sizes) for t in self.call.operations["call"].inputs}
+            drawn = {
+                name: self.domain.draw_option(name, value, rng, sizes)
+                for name, value in options.items()
+            }
+            return [Step("call", draw(rng, shapes, drawn), drawn)]
+        return self._program_steps(self.call, str(options["steps"]), draw, rng, sizes)
+
+    def _program_steps(
+        self, program: Program, text: str, draw: Any, rng: np.random.Generator, sizes: dict[str, int]
+    ) -> list[Step]:
+        steps = program.parse_steps(text)
+        taken = {t.name: 0 for o in program.operations.values() for t in o.inputs}
+        total = {
+            t.name: (t, sum(n for name, n in steps if name == operation_name))
+            for operation_name, o in program.operations.items()
+            for t in o.inputs
+        }
+        whole = draw(rng, {n: t.shape({**sizes, program.stream: c}) for n, (t, c) in total.items()}, {})
+        result = []
+        for name, count in steps:
+            inputs = {}
+            for tensor in program.operations[name].inputs:
+                axis, start = tensor.axes.index(program.stream), taken[tensor.name]
+                part = [slice(None)] * len(tensor.axes)
+                part[axis] = slice(start, start + count)
+                inputs[tensor.name] = np.ascontiguousarray(whole[tensor.name][tuple(part)])
+                taken[tensor.name] += count
+            result.append(Step(name, inputs, {}))
+        return result
