@@ -20,9 +20,13 @@ class BadRegistration(ValueError):
 
 @dataclass(frozen=True)
 class Capabilities:
-    """One implementation as its worker described it; ``read`` is the way to make one."""
+    """One implementation as its worker described it; ``read`` is the way to make one.
+
+    target, number: which target it is of, and its place among those the target registers.
+    """
 
     target: int
+    number: int
     spec: Spec
     name: str
     backends: tuple[str, ...]
@@ -37,11 +41,11 @@ class Capabilities:
     option_values: frozenset[str]
 
     @classmethod
-    def read(cls, target: int, described: Mapping[str, Any]) -> Capabilities:
+    def read(cls, target: int, number: int, described: Mapping[str, Any]) -> Capabilities:
         """Check a description. Raises BadRegistration with one sentence."""
         name = described["name"]
         try:
-            spec = load_spec(described["spec"])
+            spec = load_spec(str(described["spec"]))
         except LookupError as error:
             raise BadRegistration(f"{name}: {error}") from None
         _check_kind(name, described["kind"], spec)
@@ -60,6 +64,7 @@ class Capabilities:
         _among(name, "limit", limits, known_limits)
         capabilities = cls(
             target=target,
+            number=number,
             spec=spec,
             name=name,
             backends=tuple(described["backends"]),
@@ -105,13 +110,16 @@ class Capabilities:
         domain = self.spec.domain
         accuracy = next(c for c in self.spec.clauses if c.check == "accuracy")
         for dtype in self.dtypes:
-            cases = [self.spec.case(f"{dtype}/{p}") for p in (*domain.smoke, *domain.core, *domain.full)]
+            cases = [
+                self.spec.case(f"{dtype}/{p}") for p in (*domain.smoke, *domain.core, *domain.full)
+            ]
             reasons = [self.unsupported(case, accuracy) for case in cases]
             if all(reasons):
                 limit = max(set(reasons), key=reasons.count)
                 raise BadRegistration(
-                    f"{self.name}: its limits leave no accuracy case of {self.spec.name} in {dtype} "
-                    f"(most often: {limit}): widen limits={{...}}, or take the options that cases need"
+                    f"{self.name}: its limits leave no accuracy case of {self.spec.name} in "
+                    f"{dtype} (most often: {limit}): widen limits={{...}}, or take the options "
+                    "that cases need"
                 )
 
 

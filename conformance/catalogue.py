@@ -15,7 +15,9 @@ from kernelproof.spec.language import Call
 
 def catalogue(suite: Suite) -> dict[str, Any]:
     """Specs and implementations as plain data."""
-    names = [n for n in spec_names() if any(fnmatch.fnmatchcase(n, p) for p in suite.settings.specs)]
+    names = [
+        n for n in spec_names() if any(fnmatch.fnmatchcase(n, p) for p in suite.settings.specs)
+    ]
     suite.read()
     return {
         "specs": [_spec(name) for name in names],
@@ -69,16 +71,17 @@ def write_catalogue(found: dict[str, Any]) -> None:
             inputs = ", ".join(f"{n}: {axes}" for n, axes in operation["inputs"].items())
             outputs = ", ".join(f"{n}: {axes}" for n, axes in operation["outputs"].items())
             options = f", *, {', '.join(operation['options'])}" if operation["options"] else ""
-            console.print(f"  {'' if name == 'call' else name}({inputs}{options}) -> {outputs or 'nothing'}")
+            console.print(
+                f"  {'' if name == 'call' else name}({inputs}{options}) -> {outputs or 'nothing'}"
+            )
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
         for anchor, sentence in spec["clauses"].items():
             table.add_row(anchor, sentence)
         console.print(table, soft_wrap=False)
         for each in found["implementations"]:
             if each["spec"] == spec["name"]:
-                console.print(
-                    f"  [green]{each['name']}[/]  {' '.join(each['backends'])}  {' '.join(each['dtypes'])}"
-                )
+                runs = "  ".join((" ".join(each["backends"]), " ".join(each["dtypes"])))
+                console.print(f"  [green]{each['name']}[/]  {runs}")
         console.print()
     for problem in found["problems"]:
         console.print(f"[red]{problem}[/]")

@@ -12,8 +12,10 @@ import os
 import socket
 import stat
 import struct
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,7 @@ class Channel:
         frame = memoryview(_FRAME.pack(_MAGIC, len(text), len(data)) + text + data)
         deadline = _deadline(seconds)
         while frame:
-            frame = frame[self._wait(deadline, lambda part=frame: self._socket.send(part)) :]
+            frame = frame[self._wait(deadline, partial(self._socket.send, frame)) :]
 
     def receive(self, seconds: float | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """The next frame: header and storages. Raises ChannelClosed, ChannelTimeout, BadFrame."""
@@ -95,7 +97,9 @@ class Channel:
         path = self._file({"judge": "worker", "worker": "judge"}[self._name])
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            raise BadFrame(f"shared file of {status.st_size} bytes: wanted a plain file up to {MAX_BYTES}")
+            raise BadFrame(
+                f"shared file of {status.st_size} bytes: wanted a plain file up to {MAX_BYTES}"
+            )
         storages = load_file(path)
         path.unlink()
         return storages
@@ -104,7 +108,7 @@ class Channel:
         parts = bytearray()
         while len(parts) < size:
             want = min(size - len(parts), 1 << 20)
-            part = self._wait(deadline, lambda want=want: self._socket.recv(want))
+            part = self._wait(deadline, partial(self._socket.recv, want))
             if not part:
                 raise ChannelClosed
             parts += part
@@ -135,6 +139,4 @@ def exchange_root() -> Path:
     shared = Path("/dev/shm")
     if shared.is_dir() and os.access(shared, os.W_OK):
         return shared
-    import tempfile
-
     return Path(tempfile.gettempdir())

@@ -75,24 +75,47 @@ def test(
     context: typer.Context,
     targets: Targets = None,
     spec: Specs = None,
-    impl: Annotated[str | None, typer.Option(metavar="GLOB", help="Only these implementations.")] = None,
-    backend: Annotated[list[str] | None, typer.Option(metavar="B", help="cpu or cuda.")] = None,
-    dtype: Annotated[list[str] | None, typer.Option(metavar="D", help="Only this input dtype.")] = None,
-    tier: Annotated[str | None, typer.Option(metavar="T", help="smoke, core (default), full.")] = None,
-    seed: Annotated[str | None, typer.Option(metavar="N", help="Seed of the inputs, or 'random'.")] = None,
-    case: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this case.")] = None,
-    require: Annotated[str | None, typer.Option(metavar="PRESET", help="Fail looser roundings.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 7 if anything was unmeasured.")] = False,
-    returns: Annotated[str | None, typer.Option(metavar="NAMES", help="Outputs of a :callable.")] = None,
-    map_: Annotated[
-        str | None, typer.Option("--map", metavar="MAP", help="Keywords of a :callable: mask=attn_mask,...")
+    impl: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Only these implementations.")
     ] = None,
-    json_: Annotated[str | None, typer.Option("--json", metavar="F", help="Write the run record.")] = None,
+    backend: Annotated[list[str] | None, typer.Option(metavar="B", help="cpu or cuda.")] = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option(metavar="D", help="Only this input dtype.")
+    ] = None,
+    tier: Annotated[
+        str | None, typer.Option(metavar="T", help="smoke, core (default), full.")
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="N", help="Seed of the inputs, or 'random'.")
+    ] = None,
+    case: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this case.")] = None,
+    require: Annotated[
+        str | None, typer.Option(metavar="PRESET", help="Fail looser roundings.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 7 if anything was unmeasured.")
+    ] = False,
+    returns: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Outputs of a :callable.")
+    ] = None,
+    map_: Annotated[
+        str | None,
+        typer.Option("--map", metavar="MAP", help="Keywords of a :callable: mask=attn_mask,..."),
+    ] = None,
+    json_: Annotated[
+        str | None, typer.Option("--json", metavar="F", help="Write the run record.")
+    ] = None,
     junitxml: Annotated[str | None, typer.Option(metavar="F", help="Write JUnit XML.")] = None,
-    workers: Annotated[int | None, typer.Option("-n", metavar="N", help="Processes (pytest-xdist).")] = None,
+    workers: Annotated[
+        int | None, typer.Option("-n", metavar="N", help="Processes (pytest-xdist).")
+    ] = None,
     timeout: Annotated[str | None, typer.Option(metavar="S", help="Seconds per call (60).")] = None,
-    import_timeout: Annotated[str | None, typer.Option(metavar="S", help="Seconds per import (60).")] = None,
-    memory: Annotated[str | None, typer.Option(metavar="GIB", help="Address space per worker (8).")] = None,
+    import_timeout: Annotated[
+        str | None, typer.Option(metavar="S", help="Seconds per import (60).")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="GIB", help="Address space per worker (8).")
+    ] = None,
 ) -> int:
     """Run the suite on the implementations of the targets."""
     import pytest
@@ -104,9 +127,20 @@ def test(
     # pytest wants to rewrite the assertions of a plugin that this process has imported already
     arguments += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
     given: dict[str, Any] = {
-        "target": targets, "spec": spec, "impl": impl, "backend": backend, "dtype": dtype,
-        "tier": tier, "seed": seed, "case": case, "require": require, "returns": returns,
-        "map": map_, "json": json_, "timeout": timeout, "import-timeout": import_timeout,
+        "target": targets,
+        "spec": spec,
+        "impl": impl,
+        "backend": backend,
+        "dtype": dtype,
+        "tier": tier,
+        "seed": seed,
+        "case": case,
+        "require": require,
+        "returns": returns,
+        "map": map_,
+        "json": json_,
+        "timeout": timeout,
+        "import-timeout": import_timeout,
         "memory": memory,
     }
     for name, value in given.items():
@@ -117,7 +151,10 @@ def test(
     arguments += [f"--junitxml={junitxml}"] if junitxml else []
     if workers is not None:
         if find_spec("xdist") is None:
-            print("kernelproof: -n wants pytest-xdist: pip install kernelproof[xdist]", file=sys.stderr)
+            print(
+                "kernelproof: -n wants pytest-xdist: pip install kernelproof[xdist]",
+                file=sys.stderr,
+            )
             return EXIT_USAGE
         arguments.append(f"-n{workers}")
     return int(pytest.main([*arguments, *passed_on]))
@@ -135,7 +172,9 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 def list_(
     targets: Targets = None,
     spec: Specs = None,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON, with clauses and capabilities.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="As JSON, with clauses and capabilities.")
+    ] = False,
 ) -> int:
     """List specs, their clauses and the implementations of the targets."""
     from kernelproof.conformance.catalogue import catalogue, write_catalogue
@@ -143,8 +182,15 @@ def list_(
 
     try:
         settings = Settings.read(
-            {"targets": targets, "specs": spec, "tier": "full", "seed": "0", "timeout": 60,
-             "import_timeout": 60, "memory": 8}
+            {
+                "targets": targets,
+                "specs": spec,
+                "tier": "full",
+                "seed": "0",
+                "timeout": 60,
+                "import_timeout": 60,
+                "memory": 8,
+            }
         )
     except UsageError as error:
         print(f"kernelproof: {error}", file=sys.stderr)

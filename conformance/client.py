@@ -64,15 +64,25 @@ class Worker:
 
     def describe(self) -> dict[str, Any]:
         """What the target registers. Raises WorkerFailure if its import hangs or dies."""
-        reply, _ = self._ask({"kind": "load", "target": dict(self._target)}, {}, self._limits.import_seconds)
+        reply, _ = self._ask(
+            {"kind": "load", "target": dict(self._target)}, {}, self._limits.import_seconds
+        )
         self._loaded = "error" not in reply
         return reply
 
-    def run(self, request: Mapping[str, Any], storages: Storages) -> tuple[dict[str, Any], dict[str, Any]]:
+    def run(
+        self, request: Mapping[str, Any], storages: Storages
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Run one case. Raises WorkerFailure."""
         if not self._loaded:
             self.describe()
-        return self._ask({"kind": "run", **request}, storages, self._limits.call_seconds)
+        reply, received = self._ask({"kind": "run", **request}, storages, self._limits.call_seconds)
+        if "broken" in reply:
+            self._restart()
+            raise WorkerFailure(
+                "crash", f"left the worker unable to go on: {reply['broken']}"[:500]
+            )
+        return reply, received
 
     def warm(self) -> None:
         """Start the process without waiting for it."""
@@ -83,6 +93,11 @@ class Worker:
         if self._process:
             self._process.kill()
         self._process, self._loaded = None, False
+
+    def _restart(self) -> None:
+        """Bury the process and start the next one, which the next case finds started."""
+        self.close()
+        self.warm()
 
     def _running(self) -> _Process:
         if self._process is None:
@@ -107,8 +122,7 @@ class Worker:
             failure = WorkerFailure("timeout", process.hang(seconds))
         except BadFrame as error:
             failure = WorkerFailure("crash", f"wrote into the judge's channel: {error}")
-        self.close()
-        self.warm()  # the next case finds it started
+        self._restart()
         raise failure
 
 
@@ -161,7 +175,9 @@ class _Process:
         try:
             code = self._popen.wait(1.0)
         except subprocess.TimeoutExpired:
-            return "closed its channel to the judge (does it close file descriptors it does not own?)"
+            return (
+                "closed its channel to the judge (does it close file descriptors it does not own?)"
+            )
         where = self._output.python_line()
         if code < 0:
             return f"died of {signal.Signals(-code).name}{where}"

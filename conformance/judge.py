@@ -20,6 +20,7 @@ from kernelproof.conformance.capabilities import Capabilities
 from kernelproof.conformance.client import Worker, WorkerFailure
 from kernelproof.conformance.layout import NUMPY_DTYPES, lay_out, read_back
 from kernelproof.conformance.verdict import Result, Verdict, Worst
+from kernelproof.spec.contracts.integrity import INTEGRITY_CLAUSES
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Call, Clause, Spec, Step, Tensor
 from kernelproof.spec.rounding import Precision, reference_rounding
@@ -127,7 +128,7 @@ class Judge:
 
     def __init__(self, seed: str) -> None:
         self._seed = seed
-        self._hangs: dict[tuple[str, str], int] = {}
+        self._hangs: dict[tuple[str, str, str], int] = {}
 
     def check(
         self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause
@@ -146,12 +147,18 @@ class Judge:
             preset=precision.name,
         )
         if case.dtype == "float64" and extended_significand() is None and not clause.exact:
-            return replace(result, verdict=Verdict.UNMEASURED,
-                           message="this machine's NumPy has no float wider than float64 to judge float64 by")
-        key = (implementation.name, backend)
+            return replace(
+                result,
+                verdict=Verdict.UNMEASURED,
+                message="this machine's NumPy has no float wider than float64 to judge float64 by",
+            )
+        key = (implementation.spec.name, implementation.name, backend)
         if self._hangs.get(key, 0) >= HANGS_BEFORE_GIVING_UP:
-            return replace(result, verdict=Verdict.TIMEOUT,
-                           message=f"not called: {HANGS_BEFORE_GIVING_UP} calls in a row hung before")
+            return replace(
+                result,
+                verdict=Verdict.TIMEOUT,
+                message=f"not called: {HANGS_BEFORE_GIVING_UP} calls in a row hung before",
+            )
         start = time.perf_counter()
         steps, expected = expect(implementation.spec, case, precision, self._seed, clause.exact)
         request, storages = _request(implementation, case, clause, steps)
@@ -159,16 +166,23 @@ class Judge:
             reply, received = worker.run(request, storages)
         except WorkerFailure as failure:
             self._hangs[key] = self._hangs.get(key, 0) + 1 if failure.kind == "timeout" else 0
-            return replace(result, verdict=Verdict(failure.kind), message=str(failure),
-                           seconds=time.perf_counter() - start)
+            return replace(
+                result,
+                verdict=Verdict(failure.kind),
+                message=str(failure),
+                seconds=time.perf_counter() - start,
+            )
         self._hangs[key] = 0
-        if "internal" in reply:
-            raise RuntimeError(f"the worker failed on {case.id}:\n{reply['internal']}")
         try:
-            result = Judgement(implementation, case, clause, steps, expected).of(result, reply, received)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            result = replace(result, verdict=Verdict.INVALID,
-                             message=f"the worker's reply is malformed: {type(error).__name__}: {error}")
+            result = Judgement(implementation, case, clause, steps, expected).of(
+                result, reply, received
+            )
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            result = replace(
+                result,
+                verdict=Verdict.INVALID,
+                message=f"the worker's reply is malformed: {type(error).__name__}: {error}",
+            )
         return replace(result, seconds=time.perf_counter() - start)
 
 
@@ -176,7 +190,8 @@ def _request(
     implementation: Capabilities, case: Case, clause: Clause, steps: Sequence[Step]
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """A run request and its storages. Steps' inputs are laid out again, as they were drawn."""
-    call, storages = implementation.spec.call, {}
+    call = implementation.spec.call
+    storages: dict[str, Array] = {}
 
     def put(name: str, array: Array, dtype: str, layout: str) -> dict[str, Any]:
         view, key = lay_out(array, layout), f"s{len(storages)}"
@@ -193,7 +208,11 @@ def _request(
     def option(name: str, value: Any) -> Any:
         if isinstance(value, tuple):
             return [option(name, each) for each in value]
-        return put(name, value, str(value.dtype), "contiguous") if isinstance(value, np.ndarray) else value
+        return (
+            put(name, value, str(value.dtype), "contiguous")
+            if isinstance(value, np.ndarray)
+            else value
+        )
 
     requests = [
         {
@@ -208,7 +227,7 @@ def _request(
     ]
     new = None if isinstance(call, Call) else {n: dict(case.axes)[n] for n in call.new}
     request = {
-        "implementation": implementation.name,
+        "implementation": implementation.number,
         "new": new,
         "dtype": case.dtype,
         "steps": requests,
@@ -236,9 +255,13 @@ class Judgement:
         self._first_got: dict[str, Array] = {}
 
     def of(self, result: Result, reply: Mapping[str, Any], received: Mapping[str, Array]) -> Result:
-        """The verdict. Raises KeyError, TypeError or ValueError for a malformed reply."""
-        runs = reply["runs"]
+        """The verdict. Raises LookupError, TypeError or ValueError for a malformed reply."""
+        runs, wanted = reply["runs"], 2 if self._clause.repeat else 1
+        if len(runs) != wanted:
+            raise ValueError(f"{len(runs)} runs: wanted {wanted}")
         for replies in runs:
+            if len(replies) != len(self._steps) and "raised" not in replies[-1]:
+                raise ValueError(f"{len(replies)} steps: wanted {len(self._steps)}")
             for number, step in enumerate(self._steps):
                 failed = self._step(result, number, step, replies, received)
                 if failed is not None:
@@ -247,16 +270,25 @@ class Judgement:
         if self._ratio > 1:
             return self._beyond(failing)
         for problem in reply["problems"]:
-            return replace(failing, verdict=Verdict.FAIL, clause=str(problem["clause"]),
-                           message=str(problem["message"])[:500])
+            if problem["clause"] not in INTEGRITY_CLAUSES:
+                raise ValueError(f"unknown clause {problem['clause']!r}")
+            return replace(
+                failing,
+                verdict=Verdict.FAIL,
+                clause=str(problem["clause"]),
+                message=str(problem["message"])[:500],
+            )
         if self._clause.repeat and not self._implementation.atomics:
             differing = self._differing(runs, received)
             if differing:
                 return replace(failing, verdict=Verdict.FAIL, message=differing)
         if self._unbounded:
-            return replace(failing, verdict=Verdict.UNMEASURED,
-                           message=f"{self._unbounded:,} elements have no finite bound at the declared "
-                                   f"precision ({result.preset}): nothing could fail there")
+            return replace(
+                failing,
+                verdict=Verdict.UNMEASURED,
+                message=f"{self._unbounded:,} elements have no finite bound at the declared "
+                f"precision ({result.preset}): nothing could fail there",
+            )
         return failing
 
     def _step(
@@ -273,9 +305,12 @@ class Judgement:
         if expected.refusal and not reply.get("constructor"):
             if raised:
                 return None
-            return replace(result, verdict=Verdict.FAIL,
-                           message=f"step {number + 1} ({step.operation}) was accepted: wanted an exception, "
-                                   f"since {expected.refusal}")
+            return replace(
+                result,
+                verdict=Verdict.FAIL,
+                message=f"step {number + 1} ({step.operation}) was accepted: wanted an exception, "
+                f"since {expected.refusal}",
+            )
         if raised:
             return replace(result, verdict=Verdict.CRASH, message=_raised(raised))
         if "invalid" in reply:
@@ -285,9 +320,12 @@ class Judgement:
         got = reply["outputs"]
         if len(got) != len(wanted):
             names = ", ".join(t.name for t in wanted) or "nothing"
-            return replace(result, verdict=Verdict.INVALID,
-                           message=f"returned {len(got)} tensors: wanted {len(wanted)} ({names}); "
-                                   "declare returns=[...] if it returns fewer")
+            return replace(
+                result,
+                verdict=Verdict.INVALID,
+                message=f"returned {len(got)} tensors: wanted {len(wanted)} ({names}); "
+                "declare returns=[...] if it returns fewer",
+            )
         for tensor, description in zip(wanted, got, strict=True):
             exact = expected.outputs[tensor.name]
             if wrong := self._malformed(tensor, description, exact.shape, result.backend):
@@ -346,7 +384,9 @@ class Judgement:
     def _beyond(self, result: Result) -> Result:
         worst = result.worst
         assert worst is not None
-        resembles = diagnose(self._implementation.spec, self._case, self._steps, worst, self._first_got)
+        resembles = diagnose(
+            self._implementation.spec, self._case, self._steps, worst, self._first_got
+        )
         return replace(result, verdict=Verdict.FAIL, resembles=resembles)
 
     def _differing(self, runs: Sequence[Any], received: Mapping[str, Array]) -> str:
@@ -354,8 +394,10 @@ class Judgement:
             for a, b in zip(first.get("outputs", ()), second.get("outputs", ()), strict=True):
                 x, y = received[a["storage"]], received[b["storage"]]
                 if not np.array_equal(x, y):
-                    return (f"two equal calls differ in {int((x != y).sum()):,} of {x.size:,} bytes: "
-                            "declare atomics=True if that is meant")
+                    return (
+                        f"two equal calls differ in {int((x != y).sum()):,} of {x.size:,} bytes: "
+                        "declare atomics=True if that is meant"
+                    )
         return ""
 
 
@@ -408,16 +450,23 @@ def _with_reference(spec: Spec, case: Case, steps: Sequence[Step], last: int) ->
 
 
 def _unexplained(got: Array, exact: Array, wrong: Array) -> float:
-    """The share of the error that the mutant leaves unexplained; infinite if NaN differ."""
-    if wrong.shape != got.shape or not np.array_equal(np.isnan(got), np.isnan(wrong)):
+    """The share of the error that the mutant leaves unexplained; infinite if its NaN differ.
+
+    Where an error is one of NaN or infinities, there is no norm of it: the mutant must have the
+    same ones, and the rest is measured against the values.
+    """
+    if wrong.shape != got.shape or not _same_special(got, wrong):
         return float("inf")
-    finite = np.isfinite(got) & np.isfinite(exact) & np.isfinite(wrong)
-    error = np.linalg.norm((got - exact)[finite])
-    left = np.linalg.norm((got - wrong)[finite])
-    if error == 0:  # the error is one of NaN or infinities, and the mutant has the same
-        same = np.where(np.isnan(wrong), np.isnan(got), np.isinf(wrong) == np.isinf(got))
-        return 0.0 if same.all() and not np.array_equal(np.isfinite(exact), np.isfinite(got)) else np.inf
-    return float(left / error)
+    finite = np.isfinite(got) & np.isfinite(exact)
+    whole = got - exact if _same_special(got, exact) else got
+    error, left = np.linalg.norm(whole[finite]), np.linalg.norm((got - wrong)[finite])
+    return float(left / error) if error else 0.0
+
+
+def _same_special(x: Array, y: Array) -> bool:
+    """Whether NaN and infinities are in the same places."""
+    special = ~(np.isfinite(x) & np.isfinite(y))
+    return np.array_equal(x[special], y[special], equal_nan=True)
 
 
 def _raised(raised: Mapping[str, Any]) -> str:

@@ -38,9 +38,12 @@ def lay_out(array: Array, layout: str) -> View:
     if layout == "transposed" and array.ndim > 1:
         axes = (-2, -3) if array.ndim > 2 else (-1, -2)
         swapped = lay_out(np.swapaxes(array, *axes), "contiguous")
-        strides = list(swapped.strides)
-        strides[axes[0]], strides[axes[1]] = strides[axes[1]], strides[axes[0]]
-        return View(swapped.storage, 0, array.shape, tuple(strides))
+        swapped_back = list(swapped.strides)
+        swapped_back[axes[0]], swapped_back[axes[1]] = (
+            swapped.strides[axes[1]],
+            swapped.strides[axes[0]],
+        )
+        return View(swapped.storage, 0, array.shape, tuple(swapped_back))
     if layout == "expanded" and array.ndim and array.shape[0]:
         first = lay_out(array[0], "contiguous")
         return View(first.storage, 0, array.shape, (0, *first.strides))
@@ -57,12 +60,20 @@ def lay_out(array: Array, layout: str) -> View:
 
 def read_back(view: View) -> Array:
     """The array that a view shows."""
-    strides = [stride * view.storage.itemsize for stride in view.strides]
-    return np.lib.stride_tricks.as_strided(view.storage[view.offset :], view.shape, strides)
+    size = view.storage.itemsize
+    return np.ndarray(
+        view.shape,
+        view.storage.dtype,
+        buffer=view.storage,
+        offset=view.offset * size,
+        strides=[stride * size for stride in view.strides],
+    )
 
 
 def _poison(shape: list[int], dtype: Any) -> Array:
-    return np.full(shape, True if dtype == bool else np.nan, dtype)
+    """The largest integer, True, or NaN."""
+    kind = np.dtype(dtype).kind
+    return np.full(shape, np.iinfo(dtype).max if kind in "iu" else kind == "b" or np.nan, dtype)
 
 
 def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:

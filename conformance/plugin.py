@@ -24,7 +24,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "require": {"help": "fail implementations that declare looser roundings than this preset"},
     "strict": {"action": "store_true", "help": "exit 7 if anything could not be measured"},
     "returns": {"help": "of a module:callable: the outputs it returns, e.g. out"},
-    "map": {"help": "of a module:callable: option=keyword or option:value=keyword, comma-separated"},
+    "map": {
+        "help": "of a module:callable: option=keyword or option:value=keyword, comma-separated"
+    },
     "json": {"help": "write the run record to this file"},
     "timeout": {"help": "seconds per call (default 60)"},
     "import-timeout": {"help": "seconds per import of a target (default 60)"},
@@ -35,11 +37,15 @@ _DEFAULTS = {"tier": "core", "seed": "0", "timeout": "60", "import-timeout": "60
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Every option is ``--kp-NAME``, ini key ``kernelproof_NAME``, variable ``KERNELPROOF_NAME``."""
-    group = parser.getgroup("kernelproof", "kernelproof: conformance of attention and matmul kernels")
+    """Options ``--kp-NAME``, ini keys ``kernelproof_NAME``, variables ``KERNELPROOF_NAME``."""
+    group = parser.getgroup(
+        "kernelproof", "kernelproof: conformance of attention and matmul kernels"
+    )
     for name, keywords in OPTIONS.items():
         group.addoption(f"--kp-{name}", dest=f"kp_{name}", **keywords)
-        kind = {"append": "args", "store_true": "bool"}.get(keywords.get("action", ""), "string")
+        kind: Any = {"append": "args", "store_true": "bool"}.get(
+            keywords.get("action", ""), "string"
+        )
         ini = "implementations" if name == "target" else name.replace("-", "_")
         parser.addini(f"kernelproof_{ini}", keywords["help"], type=kind, default=None)
 
@@ -61,7 +67,9 @@ def option(config: pytest.Config, name: str) -> Any:
 def pytest_configure(config: pytest.Config) -> None:
     """Set the suite up if this run has its checks among its arguments."""
     folder = os.path.dirname(os.path.abspath(__file__))
-    if not any(a.startswith(_PACKAGE) or os.path.abspath(a).startswith(folder) for a in config.args):
+    if not any(
+        a.startswith(_PACKAGE) or os.path.abspath(a).startswith(folder) for a in config.args
+    ):
         return
     from kernelproof.conformance.session import Session
 

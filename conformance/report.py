@@ -12,24 +12,16 @@ from typing import Any
 from kernelproof.conformance.suite import Suite
 from kernelproof.conformance.verdict import Result, Verdict
 from kernelproof.spec.catalogue import load_spec
+from kernelproof.spec.contracts.integrity import INTEGRITY_CLAUSES, REGISTRATION_CLAUSES
 
 SHOWN_FAILURES = 3
-
-INTEGRITY = {
-    "integrity.inputs-unchanged": "A call leaves its inputs, and the memory around them, as they were.",
-    "integrity.fresh-outputs": "Outputs are new memory: they share none with inputs or earlier results.",
-    "integrity.global-state": "A call leaves torch's settings, the environment and the directory alone.",
-}
-REGISTRATION = {
-    "registration": "A target loads, and what it registers can be true.",
-    "registration.precision": "No declared rounding is looser than --require allows.",
-}
 
 
 def sentence_of(result: Result) -> str:
     """The clause that a result cites, in words."""
-    if result.clause in INTEGRITY or result.clause in REGISTRATION:
-        return {**INTEGRITY, **REGISTRATION}[result.clause]
+    common = {**INTEGRITY_CLAUSES, **REGISTRATION_CLAUSES}
+    if result.clause in common:
+        return common[result.clause]
     clauses = load_spec(result.spec).clauses
     return next(c.sentence for c in clauses if c.anchor == result.clause)
 
@@ -46,13 +38,17 @@ def failure_text(result: Result) -> str:
     ]
     if result.message:
         lines += _wrapped("what", result.message)
-    if (worst := result.worst) is not None and result.verdict is Verdict.FAIL and (result.ratio or 0) > 1:
+    if (
+        (worst := result.worst) is not None
+        and result.verdict is Verdict.FAIL
+        and (result.ratio or 0) > 1
+    ):
         step = f"step {worst.step + 1}, " if worst.step else ""
         index = ", ".join(map(str, worst.index))
         lines += [
             f"  worst   {step}{worst.output}[{index}]: got {worst.got:.7g}, want {worst.want:.7g}",
             f"  error   {worst.error:.3g}, bound {worst.bound:.3g} ({result.preset}), "
-            f"ratio {ratio_text(result.ratio)}; {worst.beyond:,} of {worst.elements:,} elements beyond",
+            f"ratio {ratio_text(result.ratio)}; {worst.beyond:,} of {worst.elements:,} beyond",
         ]
     if result.resembles:
         lines += _wrapped("like", result.resembles)
@@ -101,7 +97,9 @@ class Progress:
             line = f"{self._done}/{self._total}  {key[0]}  {key[1]}  {key[2]}  {state}"
             self._writer.write("\r\x1b[2K" + line[: self._writer.fullwidth - 1], flush=True)
         elif not self._left[key]:
-            self._writer.line(f"{self._done:>5}/{self._total}  {key[0]}  {key[1]}  {key[2]}  {state}")
+            self._writer.line(
+                f"{self._done:>5}/{self._total}  {key[0]}  {key[1]}  {key[2]}  {state}"
+            )
 
     def clear(self) -> None:
         """Leave a clean line."""
@@ -109,14 +107,19 @@ class Progress:
             self._writer.write("\r\x1b[2K", flush=True)
 
 
-def write_failures(writer: Any, results: Sequence[Result], errors: Sequence[str], verbose: bool) -> None:
+def write_failures(
+    writer: Any, results: Sequence[Result], errors: Sequence[str], verbose: bool
+) -> None:
     """The worst failures of each implementation in full, and how many more there are."""
     groups: dict[tuple[str, str, str], list[Result]] = {}
     for result in results:
         if result.verdict.failing:
-            groups.setdefault((result.implementation, result.spec, result.backend), []).append(result)
+            groups.setdefault((result.implementation, result.spec, result.backend), []).append(
+                result
+            )
     for group in groups.values():
-        shown, clauses = [], set[str]()
+        shown: list[Result] = []
+        clauses: set[str] = set()
         for result in sorted(group, key=_severity):
             if verbose or (result.clause not in clauses and len(shown) < SHOWN_FAILURES):
                 shown.append(result)
@@ -143,8 +146,10 @@ def _severity(result: Result) -> tuple[int, float]:
     return order.index(result.verdict), -ratio if math.isfinite(ratio) else 0.0
 
 
-def implementation_verdict(suite: Suite, results: Sequence[Result], name: str, spec: str) -> tuple[str, list[str]]:
-    """``conformant``, ``not conformant`` or ``passes``, with the clauses that were not exercised."""
+def implementation_verdict(
+    suite: Suite, results: Sequence[Result], name: str, spec: str
+) -> tuple[str, list[str]]:
+    """conformant, not conformant, or passes: then with the clauses that were not exercised."""
     if any(r.verdict.failing for r in results):
         return "not conformant", []
     implementation = next(i for i in suite.implementations if (i.name, i.spec.name) == (name, spec))
@@ -157,7 +162,18 @@ def implementation_verdict(suite: Suite, results: Sequence[Result], name: str, s
     return ("passes" if missing else "conformant"), missing
 
 
-COLUMNS = ("verdict", "implementation", "spec", "backend", "ratio", "passed", "failed", "unsupp.", "unmeas.", "time")
+COLUMNS = (
+    "verdict",
+    "implementation",
+    "spec",
+    "backend",
+    "ratio",
+    "passed",
+    "failed",
+    "unsupp.",
+    "unmeas.",
+    "time",
+)
 _LEFT = 4  # columns of words; the others are numbers, set to the right
 
 
@@ -173,14 +189,18 @@ def write_summary(
         kinds = Counter(r.verdict for r in group)
         unsupported = [r for r in outside if (r.implementation, r.spec, r.backend) == key]
         failed = sum(n for kind, n in kinds.items() if kind.failing)
-        worst = max((r for r in group if r.ratio is not None), key=lambda r: r.ratio or 0.0, default=None)
+        worst = max(
+            (r for r in group if r.ratio is not None), key=lambda r: r.ratio or 0.0, default=None
+        )
         presets = " ".join(dict.fromkeys(r.preset for r in group))
         counts = (kinds[Verdict.PASS], failed, len(unsupported), kinds[Verdict.UNMEASURED])
         ratio = ratio_text(worst.ratio if worst else None)
         seconds = f"{sum(r.seconds for r in group):.1f} s"
         rows.append((verdict, name, spec, backend, ratio, *(f"{n:,}" for n in counts), seconds))
         worst_lines.append(f"{presets}; worst at {worst.case}" if worst else presets)
-        notes += _notes(name, missing, unsupported, [r for r in group if r.verdict is Verdict.UNMEASURED])
+        notes += _notes(
+            name, missing, unsupported, [r for r in group if r.verdict is Verdict.UNMEASURED]
+        )
     writer.line()
     if rows:
         widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
@@ -208,7 +228,9 @@ def _groups(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result
     groups: dict[tuple[str, str, str], list[Result]] = {}
     for result in results:
         if result.check != "registration":
-            groups.setdefault((result.implementation, result.spec, result.backend), []).append(result)
+            groups.setdefault((result.implementation, result.spec, result.backend), []).append(
+                result
+            )
     return dict(sorted(groups.items(), key=lambda item: (item[0][1], item[0][0], item[0][2])))
 
 
@@ -221,9 +243,13 @@ def _notes(
         words = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common(4))
         notes += textwrap.wrap(f"{name}: unsupported: {words}", 110, subsequent_indent="  ")
     if unmeasured:
-        notes += textwrap.wrap(f"{name}: unmeasured: {unmeasured[0].message}", 110, subsequent_indent="  ")
+        notes += textwrap.wrap(
+            f"{name}: unmeasured: {unmeasured[0].message}", 110, subsequent_indent="  "
+        )
     if missing:
-        notes += textwrap.wrap(f"{name}: clauses not exercised: {', '.join(missing)}", 110, subsequent_indent="  ")
+        notes += textwrap.wrap(
+            f"{name}: clauses not exercised: {', '.join(missing)}", 110, subsequent_indent="  "
+        )
     return notes
 
 
@@ -233,7 +259,8 @@ def _idle(suite: Suite) -> list[str]:
     return [
         f"{each.name}: not run: its backends ({', '.join(each.backends)}) do not run here"
         for each in suite.implementations
-        if (each.name, each.spec.name) not in selected and not set(each.backends) & set(suite.available())
+        if (each.name, each.spec.name) not in selected
+        and not set(each.backends) & set(suite.available())
     ]
 
 

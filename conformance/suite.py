@@ -120,7 +120,9 @@ def _targets(options: dict[str, Any], specs: tuple[str, ...]) -> tuple[Target, .
         raise UsageError(str(error)) from None
     plain = [t.text for t in targets if t.callable is None]
     if (returns or mapping) and plain:
-        raise UsageError(f"--returns and --map describe a target module:callable; {plain[0]} is none")
+        raise UsageError(
+            f"--returns and --map describe a target module:callable; {plain[0]} is none"
+        )
     return tuple(targets)
 
 
@@ -177,7 +179,9 @@ class Suite:
         """What the targets register, asked once, all targets at a time."""
         if self._description is None:
             with ThreadPoolExecutor(max_workers=4) as pool:
-                self._description = list(pool.map(self._describe, range(len(self.settings.targets))))
+                self._description = list(
+                    pool.map(self._describe, range(len(self.settings.targets)))
+                )
         return self._description
 
     def _describe(self, number: int) -> dict[str, Any]:
@@ -194,7 +198,10 @@ class Suite:
         self._read = True
         names: dict[str, str] = {}
         for number, described in enumerate(self.description):
-            text, problems = self.settings.targets[number].text, self._problems.setdefault(number, [])
+            text, problems = (
+                self.settings.targets[number].text,
+                self._problems.setdefault(number, []),
+            )
             if "error" in described:
                 problems.append(described["error"])
                 continue
@@ -203,9 +210,9 @@ class Suite:
                     f"{text} registers no implementation: decorate a kernel with "
                     "@implementation(SPEC), or name it as module:callable with --spec"
                 )
-            for each in described["implementations"]:
+            for place, each in enumerate(described["implementations"]):
                 try:
-                    implementation = Capabilities.read(number, each)
+                    implementation = Capabilities.read(number, place, each)
                 except BadRegistration as error:
                     problems.append(str(error))
                     continue
@@ -213,7 +220,8 @@ class Suite:
                 if key in names:
                     problems.append(
                         f"two implementations of {implementation.spec.name} are called "
-                        f"{implementation.name!r} (in {names[key]} and {text}): give one another name="
+                        f"{implementation.name!r} (in {names[key]} and "
+                        f"{text}): give one another name="
                     )
                     continue
                 names[key] = text
@@ -236,13 +244,21 @@ class Suite:
 
     def check_selection(self) -> None:
         """Raise UsageError where an option selects nothing that exists."""
+        for target, described in zip(self.settings.targets, self.description, strict=True):
+            if any(each["spec"] is None for each in described.get("implementations", ())):
+                raise UsageError(
+                    f"target {target.text} is registered for no spec: name one with --spec, as in "
+                    "--spec attention.scaled_dot_product"
+                )
         self.read()
         if "cuda" in self.settings.backends and "cuda" not in self.available():
             raise UsageError("--backend cuda: torch sees no GPU on this machine")
         names = [each.name for each in self.implementations]
         pattern = self.settings.implementation
         if names and not fnmatch.filter(names, pattern):
-            raise UsageError(f"--impl {pattern}: no such implementation: wanted one of {', '.join(names)}")
+            raise UsageError(
+                f"--impl {pattern}: no such implementation: wanted one of {', '.join(names)}"
+            )
         for text in self.settings.cases:
             self._parse_case(text)
 
@@ -277,7 +293,9 @@ class Suite:
 
     def _cases(self, implementation: Capabilities, clause: Clause) -> Iterator[Case]:
         spec, settings = implementation.spec, self.settings
-        dtypes = [d for d in implementation.dtypes if d in (settings.dtypes or implementation.dtypes)]
+        dtypes = [
+            d for d in implementation.dtypes if d in (settings.dtypes or implementation.dtypes)
+        ]
         if not settings.cases:
             yield from select_cases(spec, clause, settings.tier, dtypes)
             return
@@ -285,7 +303,9 @@ class Suite:
             if spec not in self._parse_case(text):
                 continue
             case = spec.case(text)
-            listed = [c for c in spec.clauses if case in select_cases(spec, c, "full", [case.dtype])]
+            listed = [
+                c for c in spec.clauses if case in select_cases(spec, c, "full", [case.dtype])
+            ]
             accuracy = [c for c in spec.clauses if c.check == "accuracy"]
             if clause in (listed or accuracy):
                 yield case
@@ -296,25 +316,29 @@ class Suite:
         found = []
         for number, target in enumerate(self.settings.targets):
             problems = self._problems[number]
-            kind = self.description[number].get("kind", "invalid")
-            found.append(
-                Registered(
-                    target.text,
-                    _registration(target.text, Verdict(kind) if problems else Verdict.PASS, problems),
+            kind = Verdict(self.description[number].get("kind", "invalid"))
+            result = _registration(target.text, kind if problems else Verdict.PASS, problems)
+            found.append(Registered(target.text, result))
+        return [*found, *self._precisions()]
+
+    def _precisions(self) -> Iterator[Registered]:
+        if self.settings.require is None:
+            return
+        required = PRESETS[self.settings.require]
+        for each, backend in self.selected():
+            for dtype in each.dtypes:
+                loose = each.precision_at(dtype).looser_than(required, dtype)
+                words = f"declares {loose} at {dtype}: --require {required.name} forbids it"
+                verdict = Verdict.FAIL if loose else Verdict.PASS
+                result = replace(
+                    _registration(each.name, verdict, [words] if loose else []),
+                    spec=each.spec.name,
+                    backend=backend,
+                    dtype=dtype,
+                    clause="registration.precision",
+                    preset=each.precision_at(dtype).name,
                 )
-            )
-        if self.settings.require:
-            required = PRESETS[self.settings.require]
-            for each, backend in self.selected():
-                for dtype in each.dtypes:
-                    precision = each.precision_at(dtype)
-                    loose = precision.looser_than(required, dtype)
-                    words = [f"{each.name} declares {loose} at {dtype}, which --require {required.name} forbids"]
-                    result = _registration(each.name, Verdict.FAIL if loose else Verdict.PASS, words if loose else [])
-                    result = replace(result, spec=each.spec.name, backend=backend, dtype=dtype,
-                                     clause="registration.precision", preset=precision.name)
-                    found.append(Registered(f"{each.spec.name}/{each.name}/{backend}/{dtype}", result))
-        return found
+                yield Registered(f"{each.spec.name}/{each.name}/{backend}/{dtype}", result)
 
     def check(self, planned: Planned) -> Result:
         """Run one check."""

@@ -45,12 +45,16 @@ def parse_target(
         path = Path(place).expanduser().resolve()
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
-            raise ValueError(f"target {text}: {place} {what}: wanted a Python file or a module name")
+            raise ValueError(
+                f"target {text}: {place} {what}: wanted a Python file or a module name"
+            )
         where = {"path": str(path)}
     elif re.fullmatch(r"[A-Za-z_][\w.]*", place):
         where = {"module": place}
     else:
-        raise ValueError(f"target {text!r}: wanted kernels.py, package.module, or either with :callable")
+        raise ValueError(
+            f"target {text!r}: wanted kernels.py, package.module, or either with :callable"
+        )
     return Target(
         text,
         callable=name if colon else None,

@@ -79,7 +79,9 @@ class Result:
             numbers = {n: float(worst[n]) for n in ("got", "want", "error", "bound")}
             worst = Worst(**{**worst, **numbers, "index": tuple(worst["index"])})
         ratio = None if record["ratio"] is None else float(record["ratio"])
-        return cls(**{**record, "verdict": Verdict(record["verdict"]), "ratio": ratio, "worst": worst})
+        return cls(
+            **{**record, "verdict": Verdict(record["verdict"]), "ratio": ratio, "worst": worst}
+        )
 
 
 def plain_number(value: float | None) -> float | str | None:

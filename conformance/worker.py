@@ -67,7 +67,8 @@ def main() -> None:
 
 
 def _serve(channel: Channel, device: torch.device) -> None:
-    owner, registry = os.getpid(), {}
+    owner = os.getpid()
+    registrations: list[Registration] = []
     channel.send({"hello": owner}, {})
     while True:
         request, storages = channel.receive()
@@ -76,16 +77,18 @@ def _serve(channel: Channel, device: torch.device) -> None:
         if request["kind"] == "load":
             try:
                 registrations = load_target(request["target"])
-                registry = {r.name: r for r in registrations}
                 reply = {"implementations": [describe(r) for r in registrations], **_versions()}
             except TargetError as error:
                 reply = {"error": str(error)}
         else:
-            run = Run(registry[request["implementation"]], request, device)
+            run = Run(registrations[request["implementation"]], request, device)
             try:
                 reply, sent = run.answer(storages)
-            except Exception:  # not the implementation's: those are caught where it is called
-                reply = {"internal": traceback.format_exc()}
+            except Exception as error:  # where it is called, an implementation's own are caught
+                lines = [
+                    f"{f.name}, line {f.lineno}" for f in traceback.extract_tb(error.__traceback__)
+                ]
+                reply = {"broken": f"{type(error).__name__}: {_first_line(error)} ({lines[-1]})"}
         if os.getpid() != owner:  # an implementation forked and its child came back here
             os._exit(0)
         channel.send({"number": request["number"], **reply}, sent)
@@ -110,9 +113,11 @@ def load_target(target: Mapping[str, Any]) -> list[Registration]:
     except TargetError:
         raise
     except SystemExit as error:
-        raise TargetError(f"{text} exited with code {error.code!r} while it was imported: "
-                          "wanted a module that only defines kernels; move the rest under "
-                          "if __name__ == '__main__'") from None
+        raise TargetError(
+            f"{text} exited with code {error.code!r} while it was imported: "
+            "wanted a module that only defines kernels; move the rest under "
+            "if __name__ == '__main__'"
+        ) from None
     except BaseException as error:
         where = _where(error, target.get("path"))
         raise TargetError(
@@ -226,13 +231,22 @@ def _plain(value: Any) -> Any:
 
 _EMPTY = {
     getattr(torch.ops.aten, name)
-    for name in ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty",
-                 "new_empty_strided")
+    for name in (
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "empty_permuted",
+        "new_empty",
+        "new_empty_strided",
+    )
 }
 
 
 class Poison(TorchDispatchMode):
     """Fresh memory is NaN (integers: their largest), so that what is never written shows."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator; fill what an aten::empty* returns."""
@@ -254,7 +268,9 @@ def _fill(tensor: torch.Tensor) -> None:
 class Run:
     """One request: the steps of a case, once or twice, on fresh memory each time."""
 
-    def __init__(self, registration: Registration, request: Mapping[str, Any], device: torch.device) -> None:
+    def __init__(
+        self, registration: Registration, request: Mapping[str, Any], device: torch.device
+    ) -> None:
         self._registration, self._request, self._device = registration, request, device
         self._sent: dict[str, Any] = {}
         self._problems: list[dict[str, str]] = []
@@ -268,9 +284,12 @@ class Run:
             if not np.array_equal(self._sent[name], _bytes(tensor)):
                 self._problem("integrity.fresh-outputs", "a later call overwrote an earlier result")
                 break
-        for what, value in _settings().items():
-            if before.get(what) != value:
-                self._problem("integrity.global-state", f"left {what} changed to {value!r}")
+        after = _settings()
+        for what in sorted(before.keys() | after.keys()):
+            if before.get(what) != after.get(what):
+                self._problem(
+                    "integrity.global-state", f"left {what} changed to {after.get(what)!r}"
+                )
         _restore(before)
         return {"runs": runs, "problems": self._problems}, self._sent
 
@@ -297,9 +316,17 @@ class Run:
         memory = Memory(storages, self._device)
         inputs = [memory.view(view) for view in step["inputs"]]
         options = self._options(memory, step["options"])
-        operation = target if self._request["new"] is None else getattr(target, step["operation"], None)
+        operation = (
+            target if self._request["new"] is None else getattr(target, step["operation"], None)
+        )
         if operation is None:
-            return {"raised": {"type": "AttributeError", "message": f"no method {step['operation']!r}", "where": ""}}
+            return {
+                "raised": {
+                    "type": "AttributeError",
+                    "message": f"no method {step['operation']!r}",
+                    "where": "",
+                }
+            }
         start = time.perf_counter()
         with Poison():
             result, raised = self._guard(lambda: operation(*inputs, **options))
@@ -307,7 +334,9 @@ class Run:
                 torch.cuda.synchronize()
         seconds = time.perf_counter() - start
         if changed := memory.changed():
-            self._problem("integrity.inputs-unchanged", f"{step['operation']} changed its input {changed[0]}")
+            self._problem(
+                "integrity.inputs-unchanged", f"{step['operation']} changed its input {changed[0]}"
+            )
         if raised:
             return {"raised": raised, "seconds": seconds}
         outputs = self._outputs(prefix, result, memory)
@@ -332,7 +361,11 @@ class Run:
             frames = traceback.extract_tb(error.__traceback__)
             own = [f for f in frames if f.filename != __file__] or frames
             where = f"{Path(own[0].filename).name}:{own[0].lineno}"
-            return None, {"type": type(error).__name__, "message": _first_line(error), "where": where}
+            return None, {
+                "type": type(error).__name__,
+                "message": _first_line(error),
+                "where": where,
+            }
 
     def _outputs(self, prefix: str, result: Any, memory: Memory) -> dict[str, Any]:
         if result is None:
@@ -340,18 +373,22 @@ class Run:
         elif isinstance(result, torch.Tensor):
             result = (result,)
         elif not isinstance(result, (tuple, list)):
-            return {"invalid": f"returned a {type(result).__name__}: wanted a tensor or a tuple of tensors"}
+            kind = type(result).__name__
+            return {"invalid": f"returned a {kind}: wanted a tensor or a tuple of tensors"}
         outputs = []
         for number, tensor in enumerate(result):
             if type(tensor) is not torch.Tensor:
-                return {"invalid": f"output {number} is a {type(tensor).__name__}: wanted a plain torch.Tensor"}
+                kind = type(tensor).__name__
+                return {"invalid": f"output {number} is a {kind}: wanted a plain torch.Tensor"}
             name = f"{prefix}.{number}"
             try:
                 self._sent[name] = _bytes(tensor)
             except (RuntimeError, NotImplementedError, TypeError) as error:
                 return {"invalid": f"output {number} has no plain memory: {_first_line(error)}"}
             if alias := memory.holds(tensor):
-                self._problem("integrity.fresh-outputs", f"output {number} shares memory with input {alias}")
+                self._problem(
+                    "integrity.fresh-outputs", f"output {number} shares memory with input {alias}"
+                )
             self._kept.append((name, tensor))
             outputs.append(
                 {
@@ -379,7 +416,9 @@ class Memory:
     def view(self, view: Mapping[str, Any]) -> torch.Tensor:
         """The tensor that the judge described: dtype, storage, offset, shape and strides."""
         dtype, raw = _DTYPES[view["dtype"]], self._storages[view["storage"]]
-        storage = torch.from_numpy(raw.copy()).view(dtype) if raw.size else torch.empty(0, dtype=dtype)
+        storage = (
+            torch.from_numpy(raw.copy()).view(dtype) if raw.size else torch.empty(0, dtype=dtype)
+        )
         storage = storage.to(self._device)
         self._made[view["storage"]] = (view["name"], storage)
         return storage.as_strided(view["shape"], view["strides"], view["offset"])
@@ -420,13 +459,20 @@ def _settings() -> dict[str, Any]:
         "torch's number of threads": torch.get_num_threads(),
         "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
         "torch's float32 matmul precision": torch.get_float32_matmul_precision(),
-        "the current directory": os.getcwd(),
+        "the current directory": _directory(),
         **{
             f"the environment variable {name}": value
             for name, value in os.environ.items()
             if not name.startswith(("KMP_", "__KMP"))  # OpenMP leaves its own at the first call
         },
     }
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed
+        return None
 
 
 def _restore(before: Mapping[str, Any]) -> None:
@@ -441,7 +487,9 @@ def _restore(before: Mapping[str, Any]) -> None:
     prefix = "the environment variable "
     for name in set(os.environ) - {what.removeprefix(prefix) for what in before}:
         del os.environ[name]
-    os.environ.update({w.removeprefix(prefix): v for w, v in before.items() if w.startswith(prefix)})
+    os.environ.update(
+        {w.removeprefix(prefix): v for w, v in before.items() if w.startswith(prefix)}
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,6 @@
 
 if __name__ != "kernelproof.impls":
     raise ImportError(
-        f"this folder is the package kernelproof.impls, but it was imported as {__name__!r}: "
-        "install the project (pip install .) and import kernelproof.impls, from another folder"
+        f"this folder is the package kernelproof.impls, but was imported as {__name__!r}: "
+        "install the project (pip install .) and import kernelproof.impls from another folder"
     )

@@ -101,8 +101,8 @@ def registered_in(module: Any) -> list[Registration]:
     """Registrations of a module, of its loaded submodules, and of modules it imports from."""
     prefix = module.__name__ + "."
     modules = [module, *(m for n, m in sorted(sys.modules.items()) if n.startswith(prefix))]
-    home = {getattr(value, "__module__", None) for value in vars(module).values()}
-    modules += [sys.modules[n] for n in sorted(home & set(sys.modules) - {None}, key=str)]
+    homes = {str(getattr(value, "__module__", "")) for value in vars(module).values()}
+    modules += [sys.modules[name] for name in sorted(homes & set(sys.modules))]
     found: dict[int, Registration] = {}
     for each in modules:
         for registration in vars(each).get(_ATTRIBUTE, ()):

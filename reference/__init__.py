@@ -2,6 +2,6 @@
 
 if __name__ != "kernelproof.reference":
     raise ImportError(
-        f"this folder is the package kernelproof.reference, but it was imported as {__name__!r}: "
-        "install the project (pip install .) and import kernelproof.reference, from another folder"
+        f"this folder is the package kernelproof.reference, but was imported as {__name__!r}: "
+        "install the project (pip install .) and import kernelproof.reference from another folder"
     )

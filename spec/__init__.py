@@ -2,6 +2,6 @@
 
 if __name__ != "kernelproof.spec":
     raise ImportError(
-        f"this folder is the package kernelproof.spec, but it was imported as {__name__!r}: "
-        "install the project (pip install .) and import kernelproof.spec, from another folder"
+        f"this folder is the package kernelproof.spec, but was imported as {__name__!r}: "
+        "install the project (pip install .) and import kernelproof.spec from another folder"
     )

@@ -6,6 +6,7 @@ family, and behind those a memory layout unless the inputs are contiguous.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,17 @@ class Family:
     generic: bool = False
 
 
+def families(
+    *, generic: Mapping[str, tuple[str, Draw]], coherent: Mapping[str, tuple[str, Draw]]
+) -> Mapping[str, Family]:
+    """Families from a table: name to sentence and draw function."""
+    return {
+        name: Family(name, sentence, draw, generic=table is generic)
+        for table in (generic, coherent)
+        for name, (sentence, draw) in table.items()
+    }
+
+
 @dataclass(frozen=True)
 class Case:
     """One point of a domain, for one dtype."""
@@ -60,7 +72,9 @@ class Case:
     def id(self) -> str:
         """The id from which :meth:`kernelproof.spec.language.Spec.case` makes it again."""
         axes = ".".join(f"{n}{size}" for n, size in self.axes if n not in self.hidden_axes)
-        options = "+".join(f"{name}-{value}" for name, value in self.options) or "default"
+        # a plus sign stands between options: 1e+30 is written 1e30
+        words = (f"{name}-{value}".replace("e+", "e") for name, value in self.options)
+        options = "+".join(words) or "default"
         layout = () if self.layout == "contiguous" else (self.layout,)
         return "/".join((self.dtype, axes, options, self.family, *layout))
 
@@ -146,9 +160,7 @@ def _make_case(
     return Case(dtype, tuple(sizes.items()), tuple(options.items()), family, layout, hidden)
 
 
-def parse_case(
-    text: str, axes: Sequence[str], defaults: Mapping[str, str], domain: Domain
-) -> Case:
+def parse_case(text: str, axes: Sequence[str], defaults: Mapping[str, str], domain: Domain) -> Case:
     """Read a case id. Raises ValueError with a sentence that names the part that is wrong."""
     parts = text.strip().split("/")
     if len(parts) not in (4, 5):
@@ -164,7 +176,9 @@ def parse_case(
         (layout, LAYOUTS, "layout"),
     ):
         if word not in known:
-            raise ValueError(f"case id {text!r}: unknown {what} {word!r}: wanted {', '.join(known)}")
+            raise ValueError(
+                f"case id {text!r}: unknown {what} {word!r}: wanted {', '.join(known)}"
+            )
     sizes = _parse_sizes(text, sizes_text, axes, defaults)
     options = _parse_options(text, options_text, domain)
     case = _make_case(dtype, sizes, options, family, layout, defaults)
@@ -180,11 +194,15 @@ def _parse_sizes(
         match = re.fullmatch(r"([a-z]+)(\d+)", word)
         if not match or match[1] not in axes:
             raise ValueError(f"case id {text!r}: unknown axis {word!r}: wanted {', '.join(axes)}")
+        if match[1] in given:
+            raise ValueError(f"case id {text!r}: axis {match[1]!r} is given twice")
         given[match[1]] = int(match[2])
     for axis, source in defaults.items():
         given.setdefault(axis, given.get(source, -1))
     if missing := [axis for axis in axes if given.get(axis, -1) < 0]:
-        raise ValueError(f"case id {text!r}: no size for axis {missing[0]!r}: wanted all of {', '.join(axes)}")
+        raise ValueError(
+            f"case id {text!r}: no size for axis {missing[0]!r}: wanted all of {', '.join(axes)}"
+        )
     return {axis: given[axis] for axis in axes}
 
 
@@ -194,9 +212,13 @@ def _parse_options(text: str, options_text: str, domain: Domain) -> dict[str, Sc
         name, dash, value = word.partition("-")
         if not dash or name not in domain.options:
             known = ", ".join(domain.options) or "none (write default)"
-            raise ValueError(f"case id {text!r}: unknown option {word!r}: wanted name-value of {known}")
+            raise ValueError(
+                f"case id {text!r}: unknown option {word!r}: wanted name-value of {known}"
+            )
+        if name in options:
+            raise ValueError(f"case id {text!r}: option {name!r} is given twice")
         options[name] = _parse_value(text, name, value, domain.options[name])
-    return options
+    return {name: options[name] for name in domain.options if name in options}
 
 
 def _parse_value(text: str, name: str, value: str, values: OptionValues) -> Scalar:
@@ -207,10 +229,10 @@ def _parse_value(text: str, name: str, value: str, values: OptionValues) -> Scal
     if value in known:
         return value
     if not isinstance(known[0], str):
-        try:
-            return type(known[0])(value)
-        except ValueError:
-            pass
+        with contextlib.suppress(ValueError):
+            number = type(known[0])(value)
+            if np.isfinite(number):
+                return number
     raise ValueError(
         f"case id {text!r}: option {name} is {value!r}: wanted {', '.join(map(str, known))}"
     )

@@ -19,6 +19,9 @@ from kernelproof.spec.rounding import FORMATS, Rounding
 
 Array: TypeAlias = npt.NDArray[Any]
 Outputs: TypeAlias = Mapping[str, Array]
+Model: TypeAlias = Callable[
+    [Callable[..., Any], Mapping[str, Any], Mapping[str, Any]], "Outputs | None"
+]
 Check = Literal["accuracy", "semantics", "integrity"]
 
 
@@ -72,7 +75,9 @@ class Operation:
     refusal: str | None = None
 
 
-def operation(inputs: str, *, outputs: str = "", options: str = "", refusal: str | None = None) -> Operation:
+def operation(
+    inputs: str, *, outputs: str = "", options: str = "", refusal: str | None = None
+) -> Operation:
     """An :class:`Operation` from its three lines of text."""
     names = tuple(name.strip() for name in options.split(",") if name.strip())
     return Operation(parse_tensors(inputs), parse_tensors(outputs), names, refusal)
@@ -178,7 +183,12 @@ class Mutant:
 
     name: str
     sentence: str
-    model: Callable[[Callable[..., Any], Mapping[str, Any], Mapping[str, Any]], Outputs | None]
+    model: Model
+
+
+def mutants(table: Mapping[str, tuple[str, Model]]) -> tuple[Mutant, ...]:
+    """Mutants from a table: name to sentence and model."""
+    return tuple(Mutant(name, sentence, model) for name, (sentence, model) in table.items())
 
 
 @dataclass(frozen=True)
@@ -285,7 +295,12 @@ class Spec:
         return self._program_steps(self.call, str(options["steps"]), draw, rng, sizes)
 
     def _program_steps(
-        self, program: Program, text: str, draw: Any, rng: np.random.Generator, sizes: dict[str, int]
+        self,
+        program: Program,
+        text: str,
+        draw: Any,
+        rng: np.random.Generator,
+        sizes: dict[str, int],
     ) -> list[Step]:
         steps = program.parse_steps(text)
         taken = {t.name: 0 for o in program.operations.values() for t in o.inputs}
@@ -294,7 +309,9 @@ class Spec:
             for operation_name, o in program.operations.items()
             for t in o.inputs
         }
-        whole = draw(rng, {n: t.shape({**sizes, program.stream: c}) for n, (t, c) in total.items()}, {})
+        whole = draw(
+            rng, {n: t.shape({**sizes, program.stream: c}) for n, (t, c) in total.items()}, {}
+        )
         result = []
         for name, count in steps:
             inputs = {}

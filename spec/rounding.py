@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,11 @@ class Format:
     def eta(self) -> float:
         """Half the smallest subnormal: the absolute error of a result that underflows."""
         return max(2.0 ** (self.emin - self.significand), 5e-324)
+
+    def within(self, other: Format) -> bool:
+        """Whether a rounding to this format is never worse than one to ``other``."""
+        finer = self.unit <= other.unit and self.eta <= other.eta
+        return finer and self.largest >= other.largest
 
     @property
     def tiny(self) -> float:
@@ -105,10 +115,18 @@ class Precision:
 
     def check(self) -> None:
         """Raise ValueError for a format that does not exist or an accumulator below float32."""
-        for field in ("operands", "scores", "scaled_query", "weights"):
+        for field in ("scores", "scaled_query", "weights"):
             value = getattr(self, field)
             if value not in (None, "input", *FORMATS):
                 raise ValueError(f"precision {field}={value!r}: wanted input, {', '.join(FORMATS)}")
+        if self.operands not in (None, "tf32", "bfloat16"):
+            # only these have float32's range: others would overflow, and underflow, on their own
+            raise ValueError(f"precision operands={self.operands!r}: wanted tf32 or bfloat16")
+        for field in ("truncating", "normalised"):
+            if not isinstance(getattr(self, field), bool):
+                raise ValueError(
+                    f"precision {field}={getattr(self, field)!r}: wanted true or false"
+                )
         if self.accumulate not in ("float32", "float64"):
             raise ValueError(
                 f"precision accumulate={self.accumulate!r}: every spec wants accumulators of at "
@@ -146,7 +164,7 @@ class Precision:
         for field in ("operands", "scores", "scaled_query", "weights"):
             have: Format | None = getattr(mine, field)
             allowed: Format | None = getattr(other, field)
-            if have and have.unit > (allowed.unit if allowed else 0.0):
+            if have and not (allowed and have.within(allowed)):
                 return f"{field.replace('_', ' ')} in {have.name}"
         if mine.normalised and not other.normalised and mine.weights:
             return "weights rounded after normalisation"
@@ -166,6 +184,15 @@ class Rounding:
     scaled_query: Format | None = None
     weights: Format | None = None
     normalised: bool = False
+
+    def output_error(self, error: Array, magnitude: Array) -> Array:
+        """The error after the last rounding, of a value of this magnitude, to the output's format.
+
+        A result below the accumulator's normal range may be flushed to zero: GPUs and the
+        matrix instructions of CPUs do so.
+        """
+        u = self.out.unit
+        return u * magnitude + max(self.out.eta, self.underflow) + (1 + u) * error
 
 
 def reference_rounding(dtype: str, significand: int) -> Rounding:

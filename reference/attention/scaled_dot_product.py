@@ -1,6 +1,6 @@
 """Scaled dot-product attention (Vaswani et al. 2017, eq. 1), exactly:
 
-    out = softmax(scale q kᵀ + mask) v        lse = log sum_j exp(scale q·k_j)
+out = softmax(scale q kᵀ + mask) v        lse = log sum_j exp(scale q·k_j)
 """
 
 from __future__ import annotations

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kernelproof.reference.attention.scaled_dot_product import scaled_dot_product
-from kernelproof.spec.contracts.attention import ATTENTION_MUTANTS, attention_clauses
-from kernelproof.spec.contracts.families import FAMILIES, KEEPS, MASKS, check_captured
-from kernelproof.spec.contracts.softmax import softmax_bound
+from kernelproof.spec.contracts.attention.bound import softmax_bound
+from kernelproof.spec.contracts.attention.clauses import attention_clauses
+from kernelproof.spec.contracts.attention.families import FAMILIES, KEEPS, MASKS
+from kernelproof.spec.contracts.attention.mutants import ATTENTION_MUTANTS
+from kernelproof.spec.contracts.captured import check_captured
 from kernelproof.spec.domain import Domain, Scalar
 from kernelproof.spec.language import Call, Clause, Costs, Spec
 
@@ -34,7 +36,14 @@ spec = Spec(
     reference=scaled_dot_product,
     accuracy=softmax_bound,
     domain=Domain(
-        sizes={"b": (1, 2), "h": (1, 4), "tq": (1, 160), "tk": (1, 320), "d": (8, 128), "dv": (8, 128)},
+        sizes={
+            "b": (1, 2),
+            "h": (1, 4),
+            "tq": (1, 160),
+            "tk": (1, 320),
+            "d": (8, 128),
+            "dv": (8, 128),
+        },
         families=FAMILIES,
         options={
             "causal": ("top-left", "bottom-right"),
@@ -57,11 +66,28 @@ spec = Spec(
             "b1.h2.tq64.tk256.d64/causal-bottom-right/captured",
         ),
         core=(
-            *(f"b1.h2.tq128.tk333.d64/default/{f}" for f in (
-                "normal", "heavy-tailed", "large-logit", "huge", "uniform", "zero-query", "unit-value",
-                "cancelling", "rising", "plateau", "sink", "one-hot",
-            )),
-            *(f"b1.h2.tq96.tk160.d{d}/causal-{c}/normal" for d in (16, 80, 128) for c in ("top-left", "bottom-right")),
+            *(
+                f"b1.h2.tq128.tk333.d64/default/{f}"
+                for f in (
+                    "normal",
+                    "heavy-tailed",
+                    "large-logit",
+                    "huge",
+                    "uniform",
+                    "zero-query",
+                    "unit-value",
+                    "cancelling",
+                    "rising",
+                    "plateau",
+                    "sink",
+                    "one-hot",
+                )
+            ),
+            *(
+                f"b1.h2.tq96.tk160.d{d}/causal-{c}/normal"
+                for d in (16, 80, 128)
+                for c in ("top-left", "bottom-right")
+            ),
             "b2.h2.tq64.tk64.d64/mask-random+keep-0.1/normal",
             "b1.h1.tq512.tk512.d64/causal-bottom-right/normal",
             "b1.h1.tq256.tk1024.d64/default/normal",
@@ -71,7 +97,7 @@ spec = Spec(
         full=(
             "b1.h1.tq2048.tk2048.d64/causal-bottom-right/normal",
             "b2.h4.tq512.tk1024.d128/default/heavy-tailed",
-            "b4.h4.tq128.tk128.d64/mask-random+causal-top-left/large-logit",
+            "b4.h4.tq128.tk128.d64/causal-top-left+mask-random/large-logit",
         ),
         constrain=_constrain,
     ),

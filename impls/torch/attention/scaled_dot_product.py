@@ -69,8 +69,9 @@ def sdpa(
     scale: float | None = None,
 ) -> Tensor:
     """torch's operator; what its ``is_causal`` lacks becomes a mask: bottom-right, a mask beside
-    it, and a negative scale (the CPU kernel masks before it scales, and -inf turns to +inf)."""
-    if causal and (causal == "bottom-right" or mask is not None or (scale or 0) < 0):
+    it, and a scale of 0 or less (the CPU kernel masks before it scales: -inf turns to NaN, +inf)."""
+    positive = scale is None or scale > 0
+    if causal and (causal == "bottom-right" or mask is not None or not positive):
         allowed = visible(q.shape[-2], k.shape[-2], causal, q.device)
         mask, causal = allowed if mask is None else allowed & mask, None
     return scaled_dot_product_attention(q, k, v, mask, is_causal=bool(causal), scale=scale)

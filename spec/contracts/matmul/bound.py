@@ -25,5 +25,4 @@ def product_bound(exact: Product, rounding: Rounding) -> Mapping[str, Array]:
         operand = rounding.operands.unit if rounding.operands else 0.0
         relative = gamma(k, rounding.accumulate) + 2 * operand + operand**2
         error = relative * (abs(exact.a) @ abs(exact.b)) + k * rounding.underflow
-        u = rounding.out.unit
-        return {"out": u * abs(exact.out) + rounding.out.eta + (1 + u) * error}
+        return {"out": rounding.output_error(error, abs(exact.out))}

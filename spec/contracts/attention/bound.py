@@ -1,6 +1,7 @@
 """The softmax-attention contract: an elementwise error bound for every exact variant.
 
-S = scale q kᵀ, m_i = max_j S_ij, P = softmax(S), out = P V, lse_i = m_i + log sum_j exp(S_ij - m_i).
+S = scale q kᵀ, m_i = max_j S_ij, P = softmax(S), out = P V,
+lse_i = m_i + log sum_j exp(S_ij - m_i).
 If the computed logits are S + delta with |delta_ij| <= D_ij and all else is exact, then with
 w = e^delta - 1 (no linearisation, any order of summation)
 
@@ -28,7 +29,7 @@ from kernelproof.spec.rounding import Format, Rounding, gamma
 Array = npt.NDArray[Any]
 
 EXP_UNITS = 4
-"""Relative error of exp in units of the accumulator: ex2.approx is within 2^-22, libm within 2 u."""
+"""Relative error of exp in units of the accumulator: ex2.approx 2^-22, libm 2 u."""
 
 KEYS_PER_BLOCK = 16
 """Smallest key block assumed of an online softmax; each block may rescale what came before."""
@@ -61,7 +62,7 @@ def _softmax_bound(exact: Attention, rounding: Rounding) -> Mapping[str, Array]:
         + (sums + 3 * u) * out
         + underflow(exact, rounding)
     )
-    bound = _rounded(before_rounding, out, rounding.out)
+    bound = rounding.output_error(before_rounding, out)
     top = abs(exact.lse)
     lse = (
         row[..., 0] / (1 - row[..., 0])
@@ -122,8 +123,3 @@ def underflow(exact: Attention, rounding: Rounding) -> Array:
 
 def _unit(declared: Format | None) -> float:
     return declared.unit if declared else 0.0
-
-
-def _rounded(error: Array, magnitude: Array, out: Format) -> Array:
-    """The error after one more rounding, of a value of this magnitude, to the output's format."""
-    return out.unit * magnitude + out.eta + (1 + out.unit) * error

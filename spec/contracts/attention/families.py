@@ -6,12 +6,12 @@ A family draws whichever of q: b hq tq d, k: b hkv tk d and v: b hkv tk dv it is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.resources import as_file, files
 from typing import Any
 
 import numpy as np
 
-from kernelproof.spec.domain import Arrays, Draw, Family
+from kernelproof.spec.contracts.captured import captured_window
+from kernelproof.spec.domain import Arrays, Draw, Family, families
 
 Shapes = Mapping[str, tuple[int, ...]]
 Options = Mapping[str, Any]
@@ -116,72 +116,35 @@ def _masked_huge(rng: Rng, x: Arrays, options: Options) -> None:
         x[name][hidden] = 6e4
 
 
-_ACTIVATIONS = ("layer0", "layer5")
-
-
-def load_captured() -> Mapping[str, Any]:
-    """The shipped activations of all-MiniLM-L6-v2; `spec/captured/README.md` tells whence."""
-    with as_file(files("kernelproof.spec") / "captured" / "minilm.npz") as path, np.load(path) as npz:
-        return {name: npz[name].astype(np.float64) for name in npz.files}
-
-
-def captured_head(data: Mapping[str, Any], name: str, head: int, d: int) -> Any:
-    """One head of size d (tokens d). Two heads of 32 stacked make one of 64: logits add."""
-    layer, index = _ACTIVATIONS[head % 2], head // 2
-    heads = data[f"{layer}.{name}"]
-    width = d // heads.shape[-1]
-    stacked = [heads[(index * width + part) % len(heads)] for part in range(width)]
-    return np.concatenate(stacked, axis=-1)
-
-
 def _captured(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
-    data = load_captured()
-    drawn = {}
-    for name, (b, h, t, d) in shapes.items():
-        batches = []
-        for _ in range(b):
-            heads = [captured_head(data, name, head, d) for head in range(h)]
-            start = int(rng.integers(len(heads[0]) - t + 1))
-            batches.append(np.stack(heads)[:, start : start + t])
-        drawn[name] = np.stack(batches)
-    return drawn
+    return {role: captured_window(rng, role, shape) for role, shape in shapes.items()}
 
 
-FAMILIES: Mapping[str, Family] = {
-    family.name: family
-    for family in (
-        Family("normal", "independent standard normal numbers", _normal, generic=True),
-        Family("heavy-tailed", "keys and values with a few large entries", _changed(_heavy_tailed), generic=True),
-        Family("large-logit", "logits of standard deviation 16: softmax nearly picks", _scaled(4, 4), generic=True),
-        Family("huge", "logits of standard deviation 400, far beyond 88", _scaled(20, 20), generic=True),
-        Family("uniform", "zero keys: every allowed key weighs the same", _scaled(1, 0)),
-        Family("zero-query", "zero queries: out is the mean of the allowed values", _changed(_zero_query)),
-        Family("unit-value", "values of one: out is 1 in every row that sees a key", _changed(_unit_value)),
-        Family("value-offset", "values near 100: small errors of the weights' sum show", _changed(_value_offset)),
-        Family("cancelling", "values that cancel in pairs of equal weight", _changed(_cancelling)),
-        Family("rising", "logits that rise along the keys: every block rescales", _changed(_rising)),
-        Family("plateau", "one winner, all other weights equal: they round the same way", _changed(_plateau)),
-        Family("sink", "the first key takes most of the weight", _changed(_sink)),
-        Family("one-hot", "saturated one-hot logits: out selects rows of v", _changed(_one_hot)),
-        Family("beyond-65504", "equal logits beyond the range of float16", _changed(_beyond_float16)),
-        Family("nan-query", "one query row is NaN", _nan_row("q")),
-        Family("nan-key", "one key row is NaN", _nan_row("k")),
-        Family("nan-value", "one value row is NaN", _nan_row("v")),
-        Family("masked-huge", "keys that the mask hides hold 60000", _changed(_masked_huge)),
-        Family("captured", "activations of a sentence encoder on a licence text", _captured),
-    )
-}
-
-
-def check_captured(sizes: Mapping[str, int], tokens: int) -> None:
-    """Raise ValueError for sizes that the captured activations cannot fill."""
-    heads = sizes.get("h", sizes.get("hq", 1))
-    if sizes["d"] not in (32, 64) or sizes.get("dv", sizes["d"]) != sizes["d"]:
-        raise ValueError(f"family captured: head size d{sizes['d']}: wanted 32 or 64, and dv = d")
-    if heads > 8 * 32 // sizes["d"]:
-        raise ValueError(f"family captured: {heads} heads: it has {8 * 32 // sizes['d']} of size {sizes['d']}")
-    if tokens > 256:
-        raise ValueError(f"family captured: {tokens} tokens: it has 256")
+FAMILIES: Mapping[str, Family] = families(
+    generic={
+        "normal": ("independent standard normal numbers", _normal),
+        "heavy-tailed": ("keys and values with a few large entries", _changed(_heavy_tailed)),
+        "large-logit": ("logits of standard deviation 16: softmax nearly picks", _scaled(4, 4)),
+        "huge": ("logits of standard deviation 400, far beyond 88", _scaled(20, 20)),
+    },
+    coherent={
+        "uniform": ("zero keys: every allowed key weighs the same", _scaled(1, 0)),
+        "zero-query": ("zero queries: out is the mean of the values", _changed(_zero_query)),
+        "unit-value": ("values of one: out is 1 where any key is seen", _changed(_unit_value)),
+        "value-offset": ("values near 100: errors of the row sum show", _changed(_value_offset)),
+        "cancelling": ("values that cancel in pairs of equal weight", _changed(_cancelling)),
+        "rising": ("logits that rise along the keys: blocks rescale", _changed(_rising)),
+        "plateau": ("one winner, other weights equal: they round alike", _changed(_plateau)),
+        "sink": ("the first key takes most of the weight", _changed(_sink)),
+        "one-hot": ("saturated one-hot logits: out selects rows of v", _changed(_one_hot)),
+        "beyond-65504": ("equal logits beyond float16's range", _changed(_beyond_float16)),
+        "nan-query": ("one query row is NaN", _nan_row("q")),
+        "nan-key": ("one key row is NaN", _nan_row("k")),
+        "nan-value": ("one value row is NaN", _nan_row("v")),
+        "masked-huge": ("keys that the mask hides hold 60000", _changed(_masked_huge)),
+        "captured": ("activations of a sentence encoder on a licence text", _captured),
+    },
+)
 
 
 def _random(rng: Rng, x: Mapping[str, int]) -> Any:

@@ -1,0 +1,89 @@
+"""False alarms: right implementations on random cases, of which none may fail.
+
+    python benchmarks/false_alarms.py --cases 2000 [--seed 1] [--json FILE] [TARGET ...]
+
+Sizes, options, families, dtypes and layouts are drawn at random, and so are the inputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections import Counter, defaultdict
+
+import numpy as np
+
+from kernelproof.conformance.capabilities import Capabilities
+from kernelproof.conformance.suite import Planned, Settings, Suite
+from kernelproof.conformance.verdict import Verdict
+
+
+def main() -> int:
+    """Print the worst ratio per implementation and dtype; 1 if anything failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("targets", nargs="*", help="default: the built-in implementations")
+    parser.add_argument("--cases", type=int, default=2000, help="over all implementations")
+    parser.add_argument("--seed", default="1")
+    parser.add_argument("--json", help="write the numbers to this file")
+    arguments = parser.parse_args()
+    settings = Settings.read(
+        {
+            "targets": arguments.targets,
+            "tier": "core",
+            "seed": arguments.seed,
+            "timeout": 120,
+            "import_timeout": 60,
+            "memory": 8,
+        }
+    )
+    suite = Suite(settings)
+    suite.read()
+    share = -(-arguments.cases // len(suite.implementations))
+    start, rows, alarms = time.perf_counter(), [], 0
+    for implementation in suite.implementations:
+        found = _run(suite, implementation, share, arguments.seed)
+        rows.append(found)
+        alarms += len(found["failing"])
+        print(f"{found['spec']}  {found['implementation']}  {found['verdicts']}")
+        for dtype, (ratio, case) in sorted(found["worst"].items()):
+            print(f"  {dtype:<9} worst ratio {ratio:.3f} at {case}")
+        for line in found["failing"]:
+            print(f"  FALSE ALARM {line}")
+    suite.close()
+    total = sum(sum(row["verdicts"].values()) for row in rows)
+    print(f"{alarms} false alarms in {total:,} cases, {time.perf_counter() - start:.0f} s")
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump({"cases": total, "false_alarms": alarms, "rows": rows}, file, indent=1)
+    return 1 if alarms else 0
+
+
+def _run(suite: Suite, implementation: Capabilities, share: int, seed: str) -> dict[str, object]:
+    spec = implementation.spec
+    clause = next(c for c in spec.clauses if c.check == "accuracy")
+    rng = np.random.default_rng([*seed.encode(), len(implementation.name)])
+    cases = spec.domain.random_cases(rng, spec.call.axes, spec.call.axis_defaults)
+    claimed = (c for c in cases if not implementation.unsupported(c, clause))
+    verdicts: Counter[str] = Counter()
+    worst: dict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
+    failing = []
+    for case in itertools.islice(claimed, share):
+        result = suite.check(Planned(implementation, "cpu", case, clause))
+        verdicts[str(result.verdict)] += 1
+        worst[case.dtype] = max(worst[case.dtype], (result.ratio or 0.0, case.id))
+        if result.verdict not in (Verdict.PASS, Verdict.UNMEASURED):
+            failing.append(f"{case.id} ratio {result.ratio} {result.message}")
+    return {
+        "spec": spec.name,
+        "implementation": implementation.name,
+        "verdicts": dict(verdicts),
+        "worst": dict(worst),
+        "failing": failing,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The attention contract: bound, clauses, input families and mutants."""

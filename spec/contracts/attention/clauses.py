@@ -1,0 +1,175 @@
+"""Clauses that all exact attention variants share."""
+
+from __future__ import annotations
+
+from kernelproof.spec.language import Clause
+
+
+def attention_clauses(heads: str) -> tuple[Clause, ...]:
+    """The clauses, with cases for ``heads`` (such as ``h2`` or ``hq4.hkv2``)."""
+    h = heads
+    no_head = "".join(c if not c.isdigit() else "0" for c in heads)
+    return (
+        Clause(
+            "attention.accuracy",
+            "out and lse differ from the exact result by no more than the worst case of the "
+            "declared roundings, in every element.",
+            "accuracy",
+        ),
+        Clause(
+            "attention.scale.default",
+            "scale defaults to 1/sqrt(d) of the query and key head size, also where dv differs "
+            "or d is not a power of two.",
+            "semantics",
+            smoke=[
+                f"b1.{h}.tq17.tk33.d16.dv48/default/normal",
+                f"b1.{h}.tq19.tk40.d80/default/normal",
+            ],
+            core=[f"b1.{h}.tq17.tk33.d{d}/default/normal" for d in (16, 24, 32, 64, 96, 128)]
+            + [f"b1.{h}.tq17.tk33.d64.dv32/default/normal"],
+        ),
+        Clause(
+            "attention.scale.explicit",
+            "An explicit scale is obeyed, also 0, 1 and a negative one.",
+            "semantics",
+            smoke=[f"b1.{h}.tq17.tk33.d32/scale-{s}/normal" for s in (0.0, 1.0, -0.3)],
+            core=[f"b1.{h}.tq17.tk33.d64/causal-top-left+scale--0.125/normal"],
+            option="scale",
+        ),
+        Clause(
+            "attention.mask.boolean",
+            "mask is boolean and broadcasts to b h tq tk; True = may attend.",
+            "semantics",
+            smoke=[
+                f"b2.{h}.tq17.tk33.d32/mask-{m}/normal"
+                for m in ("random", "padding", "shared", "per-head")
+            ],
+            core=[f"b3.{h}.tq70.tk130.d64/mask-{m}/heavy-tailed" for m in ("random", "padding")]
+            + [f"b2.{h}.tq33.tk33.d32/causal-top-left+mask-random/normal"],
+            option="mask",
+        ),
+        Clause(
+            "attention.mask.fully-masked-row",
+            "A row with no allowed key gives out = 0 and lse = -inf, exactly.",
+            "semantics",
+            smoke=[f"b2.{h}.tq17.tk33.d32/mask-{m}/normal" for m in ("empty-rows", "none")],
+            core=[f"b1.{h}.tq17.tk33.d64/mask-empty-rows/large-logit"],
+            option="mask",
+        ),
+        Clause(
+            "attention.mask.hidden-keys",
+            "Keys that a boolean mask hides never influence the output while they are finite.",
+            "semantics",
+            smoke=[f"b2.{h}.tq17.tk33.d32/mask-padding/masked-huge"],
+            core=[f"b2.{h}.tq17.tk33.d32/mask-none/masked-huge"],
+            option="mask",
+        ),
+        Clause(
+            "attention.causal.top-left",
+            "causal top-left lets query i attend to keys j <= i.",
+            "semantics",
+            smoke=_causal("top-left", f"b1.{h}", ((33, 33), (17, 40), (40, 17), (1, 9))),
+            core=_causal("top-left", f"b2.{h}", ((1, 1), (64, 128), (130, 70))),
+            option="causal",
+        ),
+        Clause(
+            "attention.causal.bottom-right",
+            "causal bottom-right lets query i attend to keys j <= i + tk - tq; queries before "
+            "the first key give out = 0 and lse = -inf.",
+            "semantics",
+            smoke=_causal("bottom-right", f"b1.{h}", ((33, 33), (17, 40), (40, 17), (1, 9))),
+            core=_causal("bottom-right", f"b2.{h}", ((1, 1), (64, 128), (130, 70))),
+            option="causal",
+        ),
+        Clause(
+            "attention.keys.structural",
+            "What lies beyond the keys in memory (the padding of a tile, the rest of a storage) "
+            "never influences the output, NaN included.",
+            "semantics",
+            smoke=[
+                f"b1.{h}.tq17.tk33.d32/default/normal/sliced",
+                f"b1.{h}.tq1.tk65.d64/default/normal/offset",
+            ],
+            core=[f"b2.{h}.tq{t}.tk{t + 1}.d64/default/normal/sliced" for t in (15, 64, 127)],
+        ),
+        Clause(
+            "attention.nan.query",
+            "A NaN in query i makes row i NaN and no other.",
+            "semantics",
+            smoke=[f"b1.{h}.tq17.tk33.d32/default/nan-query"],
+            core=[
+                f"b1.{h}.tq130.tk130.d64/default/nan-query",
+                f"b1.{h}.tq4.tk4.d16/default/nan-query",
+            ],
+        ),
+        Clause(
+            "attention.nan.key",
+            "A NaN in a key makes every row that sees it NaN.",
+            "semantics",
+            smoke=[f"b1.{h}.tq17.tk33.d32/default/nan-key"],
+            core=[f"b1.{h}.tq130.tk130.d64/default/nan-key"],
+        ),
+        Clause(
+            "attention.nan.value",
+            "A NaN in a value makes every row that sees it NaN.",
+            "semantics",
+            smoke=[f"b1.{h}.tq17.tk33.d32/default/nan-value"],
+            core=[f"b1.{h}.tq130.tk130.d64/default/nan-value"],
+        ),
+        Clause(
+            "attention.shape.empty",
+            "tk = 0 gives zeros (lse -inf); tq = 0, b = 0 or no heads give empty tensors.",
+            "semantics",
+            smoke=[f"b1.{h}.tq5.tk0.d32/default/normal", f"b1.{h}.tq0.tk9.d32/default/normal"],
+            core=[f"b0.{h}.tq5.tk9.d32/default/normal", f"b1.{no_head}.tq5.tk9.d32/default/normal"],
+        ),
+        Clause(
+            "attention.shape.ragged",
+            "Lengths of 1, below a tile and not a multiple of one are right.",
+            "semantics",
+            smoke=[
+                f"b1.{h}.tq{q}.tk{k}.d64/default/normal" for q, k in ((1, 1), (7, 129), (65, 15))
+            ],
+            core=[
+                f"b1.{h}.tq{q}.tk{k}.d64/default/normal"
+                for q, k in ((63, 127), (129, 257), (1, 513))
+            ],
+        ),
+        Clause(
+            "attention.statistics.wide",
+            "Running max, running sum and the accumulator are kept in at least float32: logits "
+            "beyond 88 and beyond 65504 stay finite where the true result is.",
+            "semantics",
+            smoke=[
+                f"b1.{h}.tq17.tk64.d16/default/beyond-65504",
+                f"b1.{h}.tq17.tk65.d32/default/huge",
+            ],
+            core=[f"b1.{h}.tq64.tk256.d64/default/rising", f"b1.{h}.tq64.tk256.d64/default/huge"],
+        ),
+        Clause(
+            "attention.layout",
+            "Inputs may be transposed, sliced, expanded or at an offset in a larger storage.",
+            "integrity",
+            smoke=[
+                f"b2.{h}.tq17.tk33.d32/default/normal/{layout}"
+                for layout in ("transposed", "sliced", "offset", "expanded")
+            ],
+            core=[
+                f"b2.{h}.tq33.tk65.d64/causal-bottom-right/normal/{x}"
+                for x in ("transposed", "sliced")
+            ]
+            + [f"b2.{h}.tq33.tk65.d64/mask-random/normal/{x}" for x in ("transposed", "sliced")],
+        ),
+        Clause(
+            "attention.deterministic",
+            "The same call twice gives equal bits, unless the implementation declares atomics.",
+            "integrity",
+            smoke=[f"b2.{h}.tq65.tk129.d64/default/normal"],
+            core=[f"b2.{h}.tq128.tk256.d64/causal-bottom-right/normal"],
+            repeat=True,
+        ),
+    )
+
+
+def _causal(kind: str, prefix: str, lengths: tuple[tuple[int, int], ...]) -> list[str]:
+    return [f"{prefix}.tq{tq}.tk{tk}.d32/causal-{kind}/normal" for tq, tk in lengths]

@@ -1,0 +1,212 @@
+"""Planted bugs of attention, each as a change of the exact computation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from kernelproof.spec.language import Outputs, mutants
+
+Reference = Callable[..., Any]
+
+
+def _with(**changes: Any) -> Any:
+    """The bug that ignores or replaces options: given for options that the case has."""
+
+    def model(
+        reference: Reference, x: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Outputs | None:
+        if not set(changes) <= set(options):
+            return None
+        changed = {n: f(options[n]) if callable(f) else f for n, f in changes.items()}
+        return _outputs(reference(**x, **{**options, **changed}))
+
+    return model
+
+
+def _inputs(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """The bug that computes the right thing for other inputs (unmasked cases only)."""
+
+    def model(
+        reference: Reference, x: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Outputs | None:
+        if options.keys() & {"mask", "causal", "keep"} or not x["k"].size:
+            return None
+        return _outputs(reference(**{**x, **change(dict(x))}, **options))
+
+    return model
+
+
+def _result(change: Callable[[Any], Outputs | None]) -> Any:
+    """The bug that spoils a right result; ``change`` gets the reference's record."""
+
+    def model(
+        reference: Reference, x: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Outputs | None:
+        with np.errstate(all="ignore"):
+            exact = reference(**x, **options)
+            changed = change(exact)
+        return None if changed is None else {**_outputs(exact), **changed}
+
+    return model
+
+
+def _outputs(exact: Any) -> Outputs:
+    return {"out": exact.out, "lse": exact.lse}
+
+
+def _scale(factor: Callable[[Any], float]) -> Any:
+    """The bug of a wrong scale; ``factor`` gets the inputs."""
+
+    def model(
+        reference: Reference, x: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Outputs | None:
+        right = options.get("scale", x["q"].shape[-1] ** -0.5)
+        return _outputs(reference(**x, **{**options, "scale": right * factor(x)}))
+
+    return model
+
+
+def _mean_of_values(e: Any) -> Outputs:
+    return {"out": np.broadcast_to(e.v.mean(-2, keepdims=True), e.out.shape)} if e.v.size else {}
+
+
+def _finite_mask_value(e: Any) -> Outputs | None:
+    """-1e9 in place of -inf: nothing changes but rows without a key, which become mean(V)."""
+    empty = np.isneginf(e.lse)
+    if not empty.any() or not e.v.size:
+        return None
+    mean = np.broadcast_to(e.v.mean(-2, keepdims=True), e.out.shape)
+    return {
+        "out": np.where(empty[..., None], mean, e.out),
+        "lse": np.where(empty, -1e9 + np.log(e.k.shape[-2]), e.lse),
+    }
+
+
+def _padding_counted(e: Any) -> Outputs | None:
+    """The zero logits of a last tile of 16 keys, padded, are counted in the row sums."""
+    padding = -e.k.shape[-2] % 16
+    if not padding:
+        return None
+    lse = np.logaddexp(e.lse, np.log(padding))
+    return {"out": e.out * np.exp(e.lse - lse)[..., None], "lse": lse}
+
+
+def _no_max(e: Any) -> Outputs:
+    """exp of the logits themselves, in float32."""
+    exps = np.exp(e.scores.astype(np.float32))
+    total = exps.sum(-1, keepdims=True)
+    return {"out": np.where(total > 0, exps / total @ e.v, 0), "lse": np.log(total[..., 0])}
+
+
+def _softmax_over_queries(e: Any) -> Outputs:
+    exps = np.exp(e.scores - e.scores.max(-2, keepdims=True, initial=-np.inf))
+    return {"out": np.nan_to_num(exps / exps.sum(-2, keepdims=True)) @ e.v}
+
+
+def _prefix(e: Any) -> Outputs | None:
+    """Only the first half of the keys is read."""
+    half = e.k.shape[-2] // 2
+    exps = np.exp(e.scores - np.where(np.isneginf(e.lse), 0, e.lse)[..., None])[..., :half]
+    return {"out": exps @ e.v[..., :half, :] / exps.sum(-1, keepdims=True)} if half else None
+
+
+def _copy_of_values(e: Any) -> Outputs | None:
+    return {"out": e.v} if e.v.shape == e.out.shape else None
+
+
+def _causal_shift(by: int) -> Any:
+    def model(
+        reference: Reference, x: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Outputs | None:
+        if "causal" not in options:
+            return None
+        tq, tk = x["q"].shape[-2], x["k"].shape[-2]
+        offset = by + (tk - tq if options["causal"] == "bottom-right" else 0)
+        mask = np.arange(tk) <= np.arange(tq)[:, None] + offset
+        rest = {n: value for n, value in options.items() if n != "causal"}
+        return _outputs(reference(**x, **{**rest, "mask": mask & rest.get("mask", True)}))
+
+    return model
+
+
+_OTHER = {"top-left": "bottom-right", "bottom-right": "top-left"}
+
+ATTENTION_MUTANTS = mutants(
+    {
+        "zeros": ("returns zeros", _result(lambda e: {"out": 0 * e.out, "lse": 0 * e.out[..., 0]})),
+        "mean-of-values": (
+            "returns the mean of V: flat inputs accept it",
+            _result(_mean_of_values),
+        ),
+        "copy-of-values": ("returns V itself", _result(_copy_of_values)),
+        "prefix": ("reads the first half of the keys only", _result(_prefix)),
+        "scale-missing": ("does not scale the logits", _scale(lambda x: x["q"].shape[-1] ** 0.5)),
+        "scale-from-dv": (
+            "scales by 1/sqrt(dv) instead of 1/sqrt(d)",
+            _scale(lambda x: (x["q"].shape[-1] / x["v"].shape[-1]) ** 0.5),
+        ),
+        "scale-off-1-percent": ("scale is 1 percent off", _scale(lambda x: 1.01)),
+        "scale-off-0.1-percent": ("scale is 0.1 percent off", _scale(lambda x: 1.001)),
+        "scale-ignored": ("an explicit scale is ignored", _with(scale=None)),
+        "scale-zero-is-default": (
+            "an explicit scale of 0 is taken for none",
+            _with(scale=lambda s: s or None),
+        ),
+        "scale-absolute": ("the sign of scale is lost", _with(scale=abs)),
+        "mask-inverted": ("mask True is read as: may not attend", _with(mask=np.logical_not)),
+        "mask-ignored": ("mask is ignored", _with(mask=None)),
+        "mask-of-first-batch": (
+            "every batch uses the mask of the first",
+            _with(mask=lambda m: m[:1]),
+        ),
+        "mask-of-first-head": (
+            "every head uses the mask of the first",
+            _with(mask=lambda m: m[:, :1]),
+        ),
+        "mask-finite": (
+            "a finite number stands for -inf: empty rows give mean(V)",
+            _result(_finite_mask_value),
+        ),
+        "causal-ignored": ("causal is ignored", _with(causal=None)),
+        "causal-other-corner": ("causal is aligned to the other corner", _with(causal=_OTHER.get)),
+        "causal-sees-next": ("causal is off by one: j <= i + 1", _causal_shift(1)),
+        "causal-misses-diagonal": ("causal is off by one: j < i", _causal_shift(-1)),
+        "last-key-dropped": (
+            "the last key is not read",
+            _inputs(lambda x: {n: x[n][..., :-1, :] for n in "kv"}),
+        ),
+        "first-key-dropped": (
+            "the first key is not read",
+            _inputs(lambda x: {n: x[n][..., 1:, :] for n in "kv"}),
+        ),
+        "padding-counted": (
+            "the padding of the last tile is counted in the row sum",
+            _result(_padding_counted),
+        ),
+        "heads-rotated": (
+            "each head reads the values of its neighbour",
+            _inputs(lambda x: {"v": np.roll(x["v"], 1, axis=1)}),
+        ),
+        "no-max-subtraction": ("the row maximum is not subtracted before exp", _result(_no_max)),
+        "softmax-over-queries": ("softmax runs over the queries", _result(_softmax_over_queries)),
+        "lse-in-log2": ("lse is a base-2 logarithm", _result(lambda e: {"lse": e.lse / np.log(2)})),
+        "lse-without-max": (
+            "lse lacks the row maximum",
+            _result(lambda e: {"lse": e.lse - e.scores.max(-1, initial=-np.inf)}),
+        ),
+        "nan-hidden": (
+            "NaN is replaced by zero",
+            _result(
+                lambda e: {"out": np.nan_to_num(e.out), "lse": np.nan_to_num(e.lse, neginf=-np.inf)}
+            ),
+        ),
+        "dropout-ignored": ("the keep-mask of dropout is ignored", _with(keep=None)),
+        "dropout-not-rescaled": (
+            "kept weights are not divided by 1 - rate",
+            _with(keep=lambda k: (k[0], 0.0)),
+        ),
+    }
+)

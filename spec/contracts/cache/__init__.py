@@ -1,0 +1,1 @@
+"""The cache contract: bound, clauses, input families and mutants."""

@@ -1,0 +1,58 @@
+"""The shipped activations: real numbers for every family called ``captured``.
+
+`spec/captured/README.md` tells where they come from. Two heads of 32 stacked make one of 64,
+since their logits add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import as_file, files
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+TOKENS, WIDTH, HEADS, HEAD_SIZE = 256, 384, 4, 32
+LAYERS = ("layer0", "layer5")
+
+
+@cache
+def load_captured() -> Mapping[str, Array]:
+    """Arrays by name (``layer0.q``: heads tokens d), in float64."""
+    folder = files("kernelproof.spec") / "captured"
+    with as_file(folder / "minilm.npz") as path, np.load(path) as npz:
+        return {name: npz[name].astype(np.float64) for name in npz.files}
+
+
+def captured_head(role: str, head: int, d: int) -> Array:
+    """Head number ``head`` of q, k or v, of size d (32 or 64): tokens d. Layers alternate."""
+    heads = load_captured()[f"{LAYERS[head % len(LAYERS)]}.{role}"]
+    stack = d // HEAD_SIZE
+    first = head // len(LAYERS) * stack
+    return np.concatenate([heads[(first + part) % HEADS] for part in range(stack)], axis=-1)
+
+
+def captured_window(rng: np.random.Generator, role: str, shape: tuple[int, ...]) -> Array:
+    """Shape b h t d: per batch a window of t tokens."""
+    b, h, t, d = shape
+    heads = np.stack([captured_head(role, head, d) for head in range(h)])
+    starts = rng.integers(TOKENS - t + 1, size=b)
+    return np.stack([heads[:, start : start + t] for start in starts])
+
+
+def check_captured(sizes: Mapping[str, int], tokens: int) -> None:
+    """Raise ValueError for sizes that the captured activations cannot fill."""
+    d, heads = sizes["d"], sizes.get("h", sizes.get("hq", 1))
+    if d not in (HEAD_SIZE, 2 * HEAD_SIZE) or sizes.get("dv", d) != d:
+        raise ValueError(f"family captured: head size d{d}: wanted 32 or 64, and dv = d")
+    there = len(LAYERS) * HEADS * HEAD_SIZE // d
+    if not 0 < heads <= there or sizes["b"] < 1:
+        raise ValueError(
+            f"family captured: {heads} heads: wanted 1 to {there} of size {d}, and b from 1"
+        )
+    if tokens > TOKENS:
+        raise ValueError(f"family captured: {tokens} tokens: it has {TOKENS}")

@@ -1,0 +1,14 @@
+"""Clauses that hold for every call of every spec; each call of the suite checks them."""
+
+from __future__ import annotations
+
+INTEGRITY_CLAUSES = {
+    "integrity.inputs-unchanged": "A call leaves its inputs, and the memory around them, as is.",
+    "integrity.fresh-outputs": "Outputs share memory with no input and no earlier result.",
+    "integrity.global-state": "A call leaves torch's settings, environment and directory alone.",
+}
+
+REGISTRATION_CLAUSES = {
+    "registration": "A target loads, and what it registers can be true.",
+    "registration.precision": "No declared rounding is looser than --require allows.",
+}

@@ -1,0 +1,1 @@
+"""The matmul contract: bound, clauses, input families and mutants."""

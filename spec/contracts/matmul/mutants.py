@@ -1,0 +1,86 @@
+"""Planted bugs of matrix multiplication."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernelproof.spec.language import Outputs, mutants
+
+Array = npt.NDArray[Any]
+
+
+def _changed(change: Any) -> Any:
+    """The bug that multiplies other factors."""
+
+    def model(reference: Any, x: Mapping[str, Any], options: Mapping[str, Any]) -> Outputs | None:
+        changed = change(x["a"], x["b"])
+        return None if changed is None else {"out": reference(*changed).out}
+
+    return model
+
+
+def _last_tile_skipped(a: Any, b: Any) -> Any:
+    whole = a.shape[1] // 16 * 16
+    return (a[:, :whole], b[:whole]) if whole < a.shape[1] else (a[:, :-16], b[:-16])
+
+
+def _tail(a: Any, b: Any) -> Any:
+    """The last, ragged tile of columns of b is the tile before it."""
+    ragged = b.shape[1] % 16
+    if not ragged or b.shape[1] < 32:
+        return None
+    return a, np.concatenate([b[:, :-ragged], b[:, -16 - ragged : -16]], axis=1)
+
+
+def _bfloat16_sum(a: Any, b: Any) -> Any:
+    """Chunks of 16 products, the running sum rounded to 8 bits."""
+    total = np.zeros((a.shape[0], b.shape[1]))
+    for start in range(0, a.shape[1], 16):
+        total = total + a[:, start : start + 16].astype(float) @ b[start : start + 16].astype(float)
+        mantissa, exponent = np.frexp(total)
+        total = np.ldexp(np.rint(mantissa * 256) / 256, exponent)
+    return total
+
+
+def _sum_in_bfloat16(reference: Any, x: Mapping[str, Any], options: Mapping[str, Any]) -> Outputs:
+    return {"out": _bfloat16_sum(x["a"], x["b"])}
+
+
+def _zero_times_infinity(a: Any, b: Any) -> Any:
+    return np.nan_to_num(a, posinf=6e4, neginf=-6e4), np.nan_to_num(b, posinf=6e4, neginf=-6e4)
+
+
+MATMUL_MUTANTS = mutants(
+    {
+        "zeros": (
+            "returns zeros",
+            _changed(lambda a, b: (0 * a, b) if np.isfinite(a).all() else None),
+        ),
+        "last-k-tile-skipped": ("the last tile along k is not read", _changed(_last_tile_skipped)),
+        "last-product-dropped": (
+            "the last product of every sum is missing",
+            _changed(lambda a, b: (a[:, :-1], b[:-1])),
+        ),
+        "ragged-columns-stale": (
+            "the last, ragged tile of columns repeats the one before",
+            _changed(_tail),
+        ),
+        "a-transposed": (
+            "a square a is read transposed",
+            _changed(lambda a, b: (a.T, b) if a.shape[0] == a.shape[1] else None),
+        ),
+        "sum-in-bfloat16": ("sums are accumulated in bfloat16", _sum_in_bfloat16),
+        "nonfinite-clipped": (
+            "NaN and infinities are replaced by finite numbers",
+            _changed(_zero_times_infinity),
+        ),
+        "scaled-1-percent": (
+            "the product is 1 percent too large",
+            _changed(lambda a, b: (1.01 * a, b)),
+        ),
+    }
+)
