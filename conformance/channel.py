@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import stat
 import struct
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 from safetensors.numpy import load, load_file, save, save_file
 
 Storages = Mapping[str, npt.NDArray[np.uint8]]
@@ -29,8 +31,10 @@ _FRAME = struct.Struct("<4sIQ")
 _MAGIC = b"kp01"
 _MAX_HEADER = 16 << 20
 SHARED_FROM = 4 << 20
+CHANNEL_LOST = 86  # exit code of a worker that cannot reach its judge any more
 MAX_BYTES = 4 << 30
 _TICK = 0.05
+_FOLDER = "kernelproof-"
 
 
 class ChannelClosed(Exception):
@@ -117,9 +121,9 @@ class Channel:
     def _wait(self, deadline: float, act: Callable[[], Any]) -> Any:
         """Try until it goes through; a grandchild may keep the socket open after a death."""
         while True:
-            self._socket.settimeout(max(min(_TICK, deadline - time.monotonic()), 1e-3))
             alive = self._alive()
             try:
+                self._socket.settimeout(max(min(_TICK, deadline - time.monotonic()), 1e-3))
                 return act()
             except TimeoutError:
                 if not alive:
@@ -134,9 +138,16 @@ def _deadline(seconds: float | None) -> float:
     return float("inf") if seconds is None else time.monotonic() + seconds
 
 
-def exchange_root() -> Path:
-    """Where private exchange folders are made: shared memory where there is any."""
+def make_exchange_folder() -> Path:
+    """A private folder in shared memory, where there is any.
+
+    Its name has the judge's process id, so that the next judge can clear up behind one that
+    was killed.
+    """
     shared = Path("/dev/shm")
-    if shared.is_dir() and os.access(shared, os.W_OK):
-        return shared
-    return Path(tempfile.gettempdir())
+    root = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    for stale in root.glob(f"{_FOLDER}*"):
+        pid = stale.name.removeprefix(_FOLDER).partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(stale, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir=root))

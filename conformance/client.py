@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -19,16 +21,20 @@ from typing import IO, Any
 import psutil
 
 from kernelproof.conformance.channel import (
+    CHANNEL_LOST,
     BadFrame,
     Channel,
     ChannelClosed,
     ChannelTimeout,
     Storages,
-    exchange_root,
+    make_exchange_folder,
 )
 
 _START_SECONDS = 60.0
+WORKER_FILE = str(Path(__file__).with_name("worker.py"))
+_NOT_ITS_OWN = "does it close file descriptors that it does not own?"
 _OUTPUT_BYTES = 16 << 10
+_MARK = "KERNELPROOF_WORKER"  # in the environment of a worker and of all that it starts
 
 
 class WorkerFailure(Exception):
@@ -74,6 +80,7 @@ class Worker:
         self, request: Mapping[str, Any], storages: Storages
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Run one case. Raises WorkerFailure."""
+        self._running()
         if not self._loaded:
             self.describe()
         reply, received = self._ask({"kind": "run", **request}, storages, self._limits.call_seconds)
@@ -100,6 +107,8 @@ class Worker:
         self.warm()
 
     def _running(self) -> _Process:
+        if self._process is not None and not self._process.alive():
+            self.close()  # it died after its last answer: no fault of the next call
         if self._process is None:
             self._process = _Process(self._backend, self._limits)
         return self._process
@@ -131,7 +140,8 @@ class _Process:
 
     def __init__(self, backend: str, limits: WorkerLimits) -> None:
         self._ready = False
-        self._folder = Path(tempfile.mkdtemp(prefix="kernelproof-", dir=exchange_root()))
+        self._mark = f"{_MARK}={secrets.token_hex(8)}"
+        self._folder = make_exchange_folder()
         ours, theirs = socket.socketpair()
         command = [
             *(sys.executable, "-P", "-m", "kernelproof.conformance.worker"),
@@ -147,16 +157,20 @@ class _Process:
                 stderr=subprocess.STDOUT,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **dict([self._mark.split("=")])},
             )
         except OSError as error:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise WorkerUnavailable(f"the worker cannot start: {error}") from None
         finally:
             theirs.close()
-        self.channel = Channel(ours, self._folder, "judge", lambda: self._popen.poll() is None)
+        self.channel = Channel(ours, self._folder, "judge", self.alive)
         assert self._popen.stdout is not None
         self._output = _Tail(self._popen.stdout)
+
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._popen.poll() is None
 
     def wait_for_hello(self) -> None:
         """Until it is ready to be asked. Raises WorkerUnavailable if it never is."""
@@ -175,9 +189,9 @@ class _Process:
         try:
             code = self._popen.wait(1.0)
         except subprocess.TimeoutExpired:
-            return (
-                "closed its channel to the judge (does it close file descriptors it does not own?)"
-            )
+            return f"closed its channel to the judge ({_NOT_ITS_OWN})"
+        if code == CHANNEL_LOST:
+            return f"closed its channel to the judge ({_NOT_ITS_OWN})"
         where = self._output.python_line()
         if code < 0:
             return f"died of {signal.Signals(-code).name}{where}"
@@ -187,21 +201,19 @@ class _Process:
         """Where it hangs, in one sentence; faulthandler prints the stack on SIGUSR1."""
         mark = self._output.size
         self._popen.send_signal(signal.SIGUSR1)
-        self._output.wait_for_more(mark, 0.5)
+        self._output.wait_for_more(mark, 1.0)
         return f"gave no answer within {seconds:g} s{self._output.python_line()}"
 
     def kill(self) -> None:
-        """Kill the process and its descendants, those that left its session included."""
-        try:
-            family = psutil.Process(self._popen.pid).children(recursive=True)
-        except psutil.Error:
-            family = []
-        for stop in (lambda: os.killpg(self._popen.pid, signal.SIGKILL), *(p.kill for p in family)):
-            try:
-                stop()
-            except (ProcessLookupError, PermissionError, psutil.Error):
-                continue
+        """Kill the process and its descendants, orphans and those in other sessions included."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
+        name, _, token = self._mark.partition("=")
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.environ().get(name) == token:
+                    process.kill()
         self.channel.close()
         self._output.close()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -231,10 +243,12 @@ class _Tail:
             return
 
     def wait_for_more(self, mark: int, seconds: float) -> None:
-        """Until something came behind ``mark``, and the rest of it had a moment to follow."""
+        """Until something came behind ``mark``, and nothing more follows for a moment."""
         with self._more:
-            self._more.wait_for(lambda: self.size > mark, seconds)
-            self._more.wait(0.05)
+            came = self._more.wait_for(lambda: self.size > mark, seconds)
+            while came and seconds > 0:
+                came = self._more.wait(0.05)
+                seconds -= 0.05
 
     def text(self) -> str:
         """The end of the output."""
@@ -242,15 +256,16 @@ class _Tail:
             return b"".join(self._parts)[-_OUTPUT_BYTES:].decode(errors="replace")
 
     def python_line(self) -> str:
-        """The innermost frame of a faulthandler dump, as `` in f (file.py, line 7)``."""
-        self.wait_for_more(self.size, 0.05)
-        dump = self.text().rpartition("Current thread")[2] or self.text()
-        for line in dump.splitlines():
-            line = line.strip()
-            if line.startswith("File ") and " in " in line and "/torch/" not in line:
-                place, _, function = line.removeprefix("File ").rpartition(" in ")
-                file, _, number = place.partition(", line ")
-                return f" in {function} ({Path(file.strip(chr(34))).name}, line {number})"
+        """The innermost frame of a faulthandler dump, as `` in f (file.py, line 7)``.
+
+        Of the target's own code if there is any: frames of libraries say less.
+        """
+        self.wait_for_more(self.size - 1, 0.5)
+        dump = self.text().rpartition("Current thread")[2]
+        frames = re.findall(r'File "([^"<]+)", line (\d+) in (\S+)', dump)
+        own = [f for f in frames if "/lib/python" not in f[0] and f[0] != WORKER_FILE]
+        for file, number, function in (own or frames)[:1]:
+            return f" in {function} ({Path(file).name}, line {number})"
         return ""
 
     def close(self) -> None:

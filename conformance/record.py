@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelproof import __version__
+from kernelproof.conformance.standing import standings
 from kernelproof.conformance.suite import Suite, UsageError
 from kernelproof.conformance.verdict import Result
 
@@ -81,6 +82,7 @@ class RunRecord:
                 }
                 for each in self.suite.implementations
             ],
+            "summary": [s.to_json() for s in standings(self.suite, self.results)],
             "checks": [_without_target(r) for r in self.results],
         }
 

@@ -6,9 +6,10 @@ import math
 import shlex
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from kernelproof.conformance.standing import Standing, standings
 from kernelproof.conformance.suite import Suite
 from kernelproof.conformance.verdict import Result, Verdict
 from kernelproof.spec.catalogue import load_spec
@@ -31,11 +32,9 @@ def failure_text(result: Result) -> str:
     title = f"{result.implementation}  {result.spec}  {result.backend}".strip()
     if not result.case:
         return f"{result.verdict.upper()}  {title}\n  {result.message}"
-    lines = [
-        f"{result.verdict.upper()}  {title}",
-        f"  case    {result.case}",
-        *_wrapped("clause", f"{result.clause}: {sentence_of(result)}"),
-    ]
+    lines = [f"{result.verdict.upper()}  {title}", f"  case    {result.case}"]
+    if result.verdict is Verdict.FAIL:
+        lines += _wrapped("clause", f"{result.clause}: {sentence_of(result)}")
     if result.message:
         lines += _wrapped("what", result.message)
     if (
@@ -146,74 +145,48 @@ def _severity(result: Result) -> tuple[int, float]:
     return order.index(result.verdict), -ratio if math.isfinite(ratio) else 0.0
 
 
-def implementation_verdict(
-    suite: Suite, results: Sequence[Result], name: str, spec: str
-) -> tuple[str, list[str]]:
-    """conformant, not conformant, or passes: then with the clauses that were not exercised."""
-    if any(r.verdict.failing for r in results):
-        return "not conformant", []
-    implementation = next(i for i in suite.implementations if (i.name, i.spec.name) == (name, spec))
-    exercised = {r.clause for r in results if r.verdict is Verdict.PASS}
-    missing = [
-        c.anchor
-        for c in implementation.spec.clauses
-        if c.anchor not in exercised and (c.option is None or c.option in implementation.options)
-    ]
-    return ("passes" if missing else "conformant"), missing
-
-
 COLUMNS = (
-    "verdict",
-    "implementation",
-    "spec",
-    "backend",
-    "ratio",
-    "passed",
-    "failed",
-    "unsupp.",
-    "unmeas.",
-    "time",
+    *("verdict", "implementation", "spec", "backend"),
+    *("ratio", "passed", "failed", "unsupp.", "unmeas.", "time"),
 )
 _LEFT = 4  # columns of words; the others are numbers, set to the right
+_COLORS = {"conformant": "green", "passes": "yellow", "not conformant": "red"}
 
 
 def write_summary(
     writer: Any, suite: Suite, results: Sequence[Result], outside: Sequence[Result]
 ) -> None:
     """The table: one row per implementation, spec and backend, and below it where it was worst."""
-    rows: list[tuple[str, ...]] = []
-    worst_lines, notes = [], []
-    for key, group in _groups(results).items():
-        name, spec, backend = key
-        verdict, missing = implementation_verdict(suite, group, name, spec)
-        kinds = Counter(r.verdict for r in group)
-        unsupported = [r for r in outside if (r.implementation, r.spec, r.backend) == key]
-        failed = sum(n for kind, n in kinds.items() if kind.failing)
-        worst = max(
-            (r for r in group if r.ratio is not None), key=lambda r: r.ratio or 0.0, default=None
-        )
-        presets = " ".join(dict.fromkeys(r.preset for r in group))
-        counts = (kinds[Verdict.PASS], failed, len(unsupported), kinds[Verdict.UNMEASURED])
-        ratio = ratio_text(worst.ratio if worst else None)
-        seconds = f"{sum(r.seconds for r in group):.1f} s"
-        rows.append((verdict, name, spec, backend, ratio, *(f"{n:,}" for n in counts), seconds))
-        worst_lines.append(f"{presets}; worst at {worst.case}" if worst else presets)
-        notes += _notes(
-            name, missing, unsupported, [r for r in group if r.verdict is Verdict.UNMEASURED]
-        )
+    found = standings(suite, [*results, *outside])
+    rows = [_cells(standing) for standing in found]
     writer.line()
     if rows:
         widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
         writer.line(_row(COLUMNS, widths), bold=True)
-        for row, line in zip(rows, worst_lines, strict=True):
-            color = {"conformant": "green", "passes": "yellow"}.get(row[0], "red")
+        for standing, row in zip(found, rows, strict=True):
             head = row[0].ljust(widths[0])
-            writer.write(head, **{color: True})
+            writer.write(head, **{_COLORS[standing.verdict]: True})
             writer.line(_row(row, widths)[len(head) :])
-            writer.line(" " * (widths[0] + 2) + line, light=True)
+            worst = f"; worst at {standing.worst.case}" if standing.worst else ""
+            writer.line(" " * (widths[0] + 2) + " ".join(standing.presets) + worst, light=True)
         writer.line()
+    notes = [note for standing in found for note in _notes(standing)]
     for line in [*notes, *_idle(suite), *_ending(suite, results)]:
         writer.line(line)
+
+
+def _cells(standing: Standing) -> list[str]:
+    counts = standing.counts
+    unsupported, unmeasured = counts[Verdict.UNSUPPORTED], counts[Verdict.UNMEASURED]
+    return [
+        standing.verdict,
+        standing.implementation,
+        standing.spec,
+        standing.backend,
+        ratio_text(standing.worst.ratio if standing.worst else None),
+        *(f"{n:,}" for n in (counts[Verdict.PASS], standing.failed, unsupported, unmeasured)),
+        f"{standing.seconds:.1f} s",
+    ]
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -224,33 +197,23 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(words)
 
 
-def _groups(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result]]:
-    groups: dict[tuple[str, str, str], list[Result]] = {}
-    for result in results:
-        if result.check != "registration":
-            groups.setdefault((result.implementation, result.spec, result.backend), []).append(
-                result
-            )
-    return dict(sorted(groups.items(), key=lambda item: (item[0][1], item[0][0], item[0][2])))
-
-
-def _notes(
-    name: str, missing: Sequence[str], unsupported: Sequence[Result], unmeasured: Sequence[Result]
-) -> list[str]:
-    notes = []
-    reasons = Counter(r.message for r in unsupported)
-    if reasons:
-        words = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common(4))
-        notes += textwrap.wrap(f"{name}: unsupported: {words}", 110, subsequent_indent="  ")
-    if unmeasured:
-        notes += textwrap.wrap(
-            f"{name}: unmeasured: {unmeasured[0].message}", 110, subsequent_indent="  "
-        )
-    if missing:
-        notes += textwrap.wrap(
-            f"{name}: clauses not exercised: {', '.join(missing)}", 110, subsequent_indent="  "
-        )
-    return notes
+def _notes(standing: Standing) -> list[str]:
+    """Why checks were not run or not measured, and which clauses nothing showed."""
+    words = []
+    if standing.reasons:
+        reasons = standing.reasons.most_common(4)
+        words.append("unsupported: " + "; ".join(f"{reason} ({n})" for reason, n in reasons))
+    if standing.unmeasured:
+        words.append(f"unmeasured: {standing.unmeasured}")
+    if standing.missing and not standing.failed:
+        rest = len(standing.missing) - 4
+        more = f" and {rest} more" if rest > 0 else ""
+        words.append(f"clauses not exercised: {', '.join(standing.missing[:4])}{more}")
+    return [
+        line
+        for each in words
+        for line in textwrap.wrap(f"{standing.implementation}: {each}", 100, subsequent_indent="  ")
+    ]
 
 
 def _idle(suite: Suite) -> list[str]:

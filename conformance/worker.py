@@ -7,7 +7,6 @@ target, describes what the target registered, and answers run requests until the
 from __future__ import annotations
 
 import argparse
-import contextlib
 import faulthandler
 import importlib
 import importlib.util
@@ -28,7 +27,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kernelproof.conformance.channel import Channel, ChannelClosed
+from kernelproof.conformance.channel import CHANNEL_LOST, Channel, ChannelClosed
 from kernelproof.impls.registration import Registration, registered_in
 
 _DTYPES = {
@@ -62,8 +61,10 @@ def main() -> None:
     with Poison():  # what torch sets up at first use (an environment variable) is nobody's change
         torch.empty(1)
     channel = Channel(socket.socket(fileno=arguments.socket), arguments.folder, "worker")
-    with contextlib.suppress(ChannelClosed):
+    try:
         _serve(channel, torch.device(arguments.device))
+    except ChannelClosed:
+        os._exit(CHANNEL_LOST)
 
 
 def _serve(channel: Channel, device: torch.device) -> None:
@@ -333,6 +334,8 @@ class Run:
             if self._device.type == "cuda":
                 torch.cuda.synchronize()
         seconds = time.perf_counter() - start
+        for patch in undo_patches():
+            self._problem("integrity.global-state", f"replaced {patch}")
         if changed := memory.changed():
             self._problem(
                 "integrity.inputs-unchanged", f"{step['operation']} changed its input {changed[0]}"
@@ -452,9 +455,33 @@ class Memory:
             _fill(storage)
 
 
+_PATCHABLE = {"torch": torch, "torch.nn.functional": torch.nn.functional}
+_ORIGINALS = {(place, n): v for place, m in _PATCHABLE.items() for n, v in vars(m).items()}
+_TENSOR = dict(vars(torch.Tensor))
+
+
+def undo_patches() -> list[str]:
+    """Put back what was replaced in torch, and name it. What torch itself replaces is fine."""
+    found = []
+    for (place, name), value in _ORIGINALS.items():
+        now = vars(_PATCHABLE[place]).get(name)
+        if now is not value and not str(getattr(now, "__module__", "")).startswith("torch"):
+            setattr(_PATCHABLE[place], name, value)
+            found.append(f"{place}.{name}")
+    for name in [n for n, v in vars(torch.Tensor).items() if _TENSOR.get(n) is not v]:
+        if name in _TENSOR:
+            setattr(torch.Tensor, name, _TENSOR[name])
+        else:
+            delattr(torch.Tensor, name)
+        found.append(f"torch.Tensor.{name}")
+    return found
+
+
 def _settings() -> dict[str, Any]:
     return {
         "torch's default dtype": torch.get_default_dtype(),
+        "torch's default device": torch.get_default_device(),
+        "torch's flushing of subnormals": bool(torch.tensor(1e-310, dtype=torch.float64) * 1 == 0),
         "torch's grad mode": torch.is_grad_enabled(),
         "torch's number of threads": torch.get_num_threads(),
         "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
@@ -479,6 +506,8 @@ def _restore(before: Mapping[str, Any]) -> None:
     if _settings() == before:
         return
     torch.set_default_dtype(before["torch's default dtype"])
+    torch.set_default_device(before["torch's default device"])
+    torch.set_flush_denormal(before["torch's flushing of subnormals"])
     torch.set_grad_enabled(before["torch's grad mode"])
     torch.set_num_threads(before["torch's number of threads"])
     torch.use_deterministic_algorithms(before["torch's deterministic mode"])

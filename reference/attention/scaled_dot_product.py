@@ -49,7 +49,7 @@ def scaled_dot_product(
     exps = np.exp(scores - np.where(top == -np.inf, 0, top))
     total = exps.sum(-1, keepdims=True)
     probs = exps / np.where(total == 0, 1, total)
-    weights = probs if keep is None else probs * keep[0] / (1 - keep[1])
+    weights = probs if keep is None else probs * keep[0] / (1 - q.dtype.type(keep[1]))
     with np.errstate(divide="ignore"):
         lse = (top + np.log(total))[..., 0]
     return Attention(q, k, v, scale, scores, probs, weights, weights @ v, lse)

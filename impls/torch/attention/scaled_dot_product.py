@@ -68,8 +68,8 @@ def sdpa(
     causal: str | None = None,
     scale: float | None = None,
 ) -> Tensor:
-    """torch's operator; what its ``is_causal`` lacks becomes a mask: bottom-right, a mask beside
-    it, and a scale of 0 or less (the CPU kernel masks before it scales: -inf turns to NaN, +inf)."""
+    """torch's operator. What its ``is_causal`` lacks becomes a mask: bottom-right, a mask beside
+    it, and a scale of 0 or less (the CPU kernel masks before it scales: -inf times 0 is NaN)."""
     positive = scale is None or scale > 0
     if causal and (causal == "bottom-right" or mask is not None or not positive):
         allowed = visible(q.shape[-2], k.shape[-2], causal, q.device)

@@ -51,15 +51,17 @@ def _softmax_bound(exact: Attention, rounding: Rounding) -> Mapping[str, Array]:
     row = (exact.probs * spread).sum(-1, keepdims=True)
     conditioned = row < 1
     row = np.where(conditioned, row, 0.0)
-    logits = ((exact.weights * spread) @ values + row * out) / (1 - row)
+    spread_values = (exact.weights * spread) @ values
+    logits = (spread_values + row * out) / (1 - row)
 
-    dropped = 2 * u if exact.weights is not exact.probs else 0.0
-    operands = _unit(rounding.operands)
-    weighted = abs(exact.weights) @ values
+    # what follows rounds the computed weights and output, which may be that much larger
+    weighted = (exact.weights @ values + spread_values) / (1 - row)
+    cast, operand = _unit(rounding.weights), _unit(rounding.operands)
+    dropout = 2 * u if exact.weights is not exact.probs else 0.0
     before_rounding = (
         logits
-        + (_unit(rounding.weights) + operands + sums + dropped) * weighted
-        + (sums + 3 * u) * out
+        + (cast + operand + cast * operand + sums + dropout) * weighted
+        + (sums + 3 * u) * (out + logits)
         + underflow(exact, rounding)
     )
     bound = rounding.output_error(before_rounding, out)

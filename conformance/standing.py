@@ -1,0 +1,97 @@
+"""Where an implementation stands after a run: one verdict from all of its checks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kernelproof.conformance.suite import Suite
+from kernelproof.conformance.verdict import Result, Verdict, plain_number
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One implementation of one spec on one backend.
+
+    verdict: ``conformant`` if nothing failed and every mandatory clause was exercised,
+        ``passes`` if nothing failed but some clauses were not, else ``not conformant``.
+    missing: mandatory clauses that no passing check cited. A clause about an option is
+        mandatory for implementations that take the option.
+    """
+
+    spec: str
+    implementation: str
+    backend: str
+    verdict: str
+    missing: tuple[str, ...]
+    presets: tuple[str, ...]
+    worst: Result | None
+    counts: Counter[Verdict]
+    reasons: Counter[str]
+    unmeasured: str
+    seconds: float
+
+    @property
+    def failed(self) -> int:
+        """Checks with a failing verdict."""
+        return sum(n for verdict, n in self.counts.items() if verdict.failing)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON for the record."""
+        return {
+            "spec": self.spec,
+            "implementation": self.implementation,
+            "backend": self.backend,
+            "verdict": self.verdict,
+            "missing_clauses": list(self.missing),
+            "presets": list(self.presets),
+            "ratio": plain_number(self.worst.ratio) if self.worst else None,
+            "worst_case": self.worst.case if self.worst else None,
+            "counts": {str(verdict): self.counts[verdict] for verdict in Verdict},
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def standings(suite: Suite, results: Sequence[Result]) -> list[Standing]:
+    """One per implementation, spec and backend that anything is known of."""
+    groups: dict[tuple[str, str, str], list[Result]] = {}
+    for result in results:
+        if result.check != "registration":
+            key = (result.spec, result.implementation, result.backend)
+            groups.setdefault(key, []).append(result)
+    return [_standing(suite, *key, groups[key]) for key in sorted(groups)]
+
+
+def _standing(
+    suite: Suite, spec: str, name: str, backend: str, results: Sequence[Result]
+) -> Standing:
+    counts = Counter(r.verdict for r in results)
+    measured = [r for r in results if r.ratio is not None]
+    unmeasured = [r.message for r in results if r.verdict is Verdict.UNMEASURED]
+    missing = _missing(suite, spec, name, results)
+    failing = any(verdict.failing for verdict in counts)
+    return Standing(
+        spec=spec,
+        implementation=name,
+        backend=backend,
+        verdict="not conformant" if failing else "passes" if missing else "conformant",
+        missing=missing,
+        presets=tuple(dict.fromkeys(r.preset for r in results)),
+        worst=max(measured, key=lambda r: r.ratio or 0.0, default=None),
+        counts=counts,
+        reasons=Counter(r.message for r in results if r.verdict is Verdict.UNSUPPORTED),
+        unmeasured=unmeasured[0] if unmeasured else "",
+        seconds=sum(r.seconds for r in results),
+    )
+
+
+def _missing(suite: Suite, spec: str, name: str, results: Sequence[Result]) -> tuple[str, ...]:
+    implementation = next(i for i in suite.implementations if (i.spec.name, i.name) == (spec, name))
+    exercised = {r.clause for r in results if r.verdict is Verdict.PASS}
+    return tuple(
+        c.anchor
+        for c in implementation.spec.clauses
+        if c.anchor not in exercised and (c.option is None or c.option in implementation.options)
+    )

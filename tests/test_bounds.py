@@ -1,0 +1,460 @@
+"""The error bounds: right kernels stay within them, undeclared roundings do not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kernelproof.conformance.judge import evaluate, expect
+from kernelproof.conformance.layout import NUMPY_DTYPES
+from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.rounding import DTYPES, FORMATS, PRESETS, Precision, resolve_precision
+
+Round = Callable[[Any], Any]
+
+SPECS = {name: load_spec(name) for name in spec_names()}
+ATTENTION, MATMUL = SPECS["attention.scaled_dot_product"], SPECS["matmul.tiled"]
+SIXTEEN = ("float16", "bfloat16")
+
+
+def keep(x):
+    return x
+
+
+def to(name: str) -> Round:
+    """Rounding to a format, the result in the dtype it had."""
+    return lambda x: x.astype(NUMPY_DTYPES[name]).astype(x.dtype)
+
+
+def to_bits(bits: int, rounding: Round) -> Round:
+    """Rounding of the significand alone, as tf32 does: np.rint to nearest, np.trunc to zero."""
+
+    def shorten(x):
+        with np.errstate(invalid="ignore"):
+            significand, exponent = np.frexp(x)
+            return np.ldexp(rounding(significand * 2**bits) / 2**bits, exponent).astype(x.dtype)
+
+    return shorten
+
+
+TF32, TRUNCATED_TF32 = to_bits(11, np.rint), to_bits(11, np.trunc)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A flash attention in NumPy; each Round is a place where it may lose digits."""
+
+    block: int = 16
+    splits: int = 1
+    operands: Round = keep
+    scaled_query: Round = keep
+    scores: Round = keep
+    weights: Round = keep
+    row_sum: Round = keep
+    out: Round = keep
+
+
+def visible(case, options, shape):
+    """Which keys a query may attend to: b h tq tk."""
+    tq, tk = shape[-2:]
+    last = {None: tk, "top-left": 0, "bottom-right": tk - tq}[options.get("causal")]
+    return np.tri(tq, tk, last, dtype=bool) & np.broadcast_to(options.get("mask", True), shape)
+
+
+def online_softmax(q, k, v, seen, kept, scale, kernel):
+    """One pass over blocks of keys with a running maximum, sum and output."""
+    top = np.full((*q.shape[:-1], 1), -np.inf, q.dtype)
+    total, out = np.zeros_like(top), np.zeros((*q.shape[:-1], v.shape[-1]), q.dtype)
+    for start in range(0, k.shape[-2], kernel.block):
+        part = slice(start, start + kernel.block)
+        scores = kernel.scores((q @ k[..., part, :].swapaxes(-1, -2)) * scale)
+        scores = np.where(seen[..., part], scores, -np.inf)
+        new = np.maximum(top, scores.max(-1, keepdims=True))
+        shift = np.where(new == -np.inf, 0, new)
+        alpha, weights = np.exp(top - shift), np.exp(scores - shift)
+        total = kernel.row_sum(alpha * total + weights.sum(-1, keepdims=True))
+        out = kernel.out(alpha * out + kernel.weights(weights * kept[..., part]) @ v[..., part, :])
+        top = new
+    return out / np.where(total == 0, 1, total), (top + np.log(total))[..., 0]
+
+
+def merge(parts):
+    """Outputs over disjoint keys, weighted by their lse."""
+    outs, lses = map(np.stack, zip(*parts, strict=True))
+    top = lses.max(0)
+    weights = np.exp(lses - np.where(top == -np.inf, 0, top))
+    total = weights.sum(0)
+    share = weights / np.where(total == 0, 1, total)
+    return (share[..., None] * outs).sum(0), top + np.log(total)
+
+
+def flash(case, step, kernel):
+    """What a right kernel returns in float32 (float64 for float64), rounded once at the end."""
+    wide = np.float64 if case.dtype == "float64" else np.float32
+    q, k, v = (kernel.operands(step.inputs[name].astype(wide)) for name in "qkv")
+    scale = wide(step.options.get("scale", 1 / math.sqrt(q.shape[-1])))
+    if kernel.scaled_query is not keep:
+        q, scale = kernel.scaled_query(q * scale), wide(1)
+    shape = (*q.shape[:-1], k.shape[-2])
+    mask, rate = step.options.get("keep", (True, 0.0))
+    kept = np.broadcast_to(mask, shape) / wide(1 - rate)
+    seen = visible(case, step.options, shape)
+    with np.errstate(all="ignore"):
+        parts = [
+            online_softmax(q, k[:, :, j], v[:, :, j], seen[..., j], kept[..., j], scale, kernel)
+            for j in np.array_split(np.arange(k.shape[-2]), kernel.splits)
+        ]
+        out, lse = merge(parts)
+        return {"out": out.astype(NUMPY_DTYPES[case.dtype]), "lse": lse.astype(wide)}
+
+
+def worst_ratio(got, expected):
+    """The largest error in units of the bound; infinite where NaN or infinities differ."""
+    worst = 0.0
+    for name, exact in expected.outputs.items():
+        with np.errstate(invalid="ignore", divide="ignore"):
+            have, bound = got[name].astype(exact.dtype), expected.bounds[name]
+            same = (have == exact) | (np.isnan(have) & np.isnan(exact))
+            judged = np.isfinite(exact) & np.isfinite(have)
+            ratio = np.where(same, 0.0, np.where(judged, abs(have - exact) / bound, np.inf))
+        worst = max(worst, float(ratio.max(initial=0.0)))
+    return worst
+
+
+def attention_ratio(case, kernel, precision=None):
+    precision = precision or resolve_precision(None, case.dtype)
+    [step], [expected] = expect(ATTENTION, case, precision, "0", False)
+    return worst_ratio(flash(case, step, kernel), expected)
+
+
+def small_cases(spec, seed, count, limit=300_000):
+    """Random cases of the domain whose work stays small."""
+    rng = np.random.default_rng(seed)
+    every = spec.domain.random_cases(rng, spec.call.axes, spec.call.axis_defaults)
+    small = (c for c in every if math.prod(dict(c.axes).values()) <= limit)
+    return list(islice(small, count))
+
+
+def listed(spec, tiers=("smoke", "core")):
+    return [point for tier in tiers for point in getattr(spec.domain, tier)]
+
+
+KERNELS = {
+    "blocks of 16": Kernel(),
+    "blocks of 64": Kernel(block=64),
+    "keys in 3 splits": Kernel(splits=3),
+    "more splits than keys": Kernel(block=64, splits=400),
+}
+
+FAMILY_CASES = [
+    f"b1.h2.tq17.tk65.d32/{options}/{family}"
+    for family in ATTENTION.domain.families
+    for options in ("default", "causal-bottom-right", "mask-random", "mask-padding")
+    if family != "masked-huge" or options.startswith("mask")
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", SPECS)
+def test_every_accuracy_case_has_a_finite_bound_wherever_its_result_is_finite(name, dtype):
+    spec = SPECS[name]
+    for point in listed(spec):
+        case = spec.case(f"{dtype}/{point}")
+        _, expected = expect(spec, case, resolve_precision(None, dtype), "0", False)
+        for each in expected:
+            for output, bound in each.bounds.items():
+                finite = np.isfinite(each.outputs[output])
+                assert np.isfinite(bound[finite]).all(), case.id
+                assert (bound[finite] > 0).all() or not finite.all(), case.id
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "point",
+    [
+        "b2.h2.tq17.tk33.d32/mask-empty-rows/normal",
+        "b1.h2.tq17.tk33.d32/mask-none/heavy-tailed",
+        "b1.h2.tq40.tk17.d32/causal-bottom-right/normal",
+        "b1.h2.tq5.tk0.d32/default/normal",
+    ],
+)
+def test_rows_without_a_key_have_a_bound_of_exactly_zero_and_no_other_rows_have(point, dtype):
+    case = ATTENTION.case(f"{dtype}/{point}")
+    _, [expected] = expect(ATTENTION, case, resolve_precision(None, dtype), "0", False)
+    empty = np.isneginf(expected.outputs["lse"])
+    assert empty.any()
+    for bound in expected.bounds.values():
+        assert (bound[empty] == 0).all()
+        assert (bound[~empty] > 0).all()
+
+
+LADDER = (None, "float64", "float32", "tf32", "bfloat16", "float8_e5m2")
+
+
+@pytest.mark.parametrize("field", ["scores", "scaled_query", "weights"])
+@pytest.mark.parametrize("point", ["keep-0.5/normal", "mask-random/heavy-tailed"])
+def test_a_coarser_declared_rounding_never_shrinks_a_bound(field, point):
+    assert_growing(ATTENTION, point, [Precision(**{field: name}) for name in LADDER], field)
+
+
+@pytest.mark.parametrize("name", ["attention.scaled_dot_product", "matmul.tiled"])
+def test_coarser_operands_never_shrink_a_bound(name):
+    ladder = [Precision(operands=operands) for operands in (None, "tf32", "bfloat16")]
+    assert_growing(SPECS[name], "default/normal", ladder, "operands")
+
+
+@pytest.mark.parametrize("name", ["attention.scaled_dot_product", "matmul.tiled"])
+def test_a_coarser_accumulator_never_shrinks_a_bound(name):
+    ladder = [Precision(accumulate="float64"), Precision(), Precision(truncating=True)]
+    assert_growing(SPECS[name], "default/normal", ladder, "accumulate")
+
+
+def test_weights_rounded_after_normalisation_have_the_larger_bound():
+    ladder = [Precision(weights="float16", normalised=late) for late in (False, True)]
+    assert_growing(ATTENTION, "default/large-logit", ladder, "normalised")
+
+
+def assert_growing(spec, point, ladder, field):
+    """No bound shrinks from one precision to the next, and out's last exceeds its first."""
+    sizes = "m9.k40.n7" if spec is MATMUL else "b1.h2.tq9.tk40.d16"
+    case = spec.case(f"float32/{sizes}/{point}")
+    bounds = [expect(spec, case, precision, "0", False)[1][0].bounds for precision in ladder]
+    for smaller, larger in zip(bounds, bounds[1:], strict=False):
+        for output in smaller:
+            assert (smaller[output] <= larger[output]).all(), field
+    assert (bounds[0]["out"] < bounds[-1]["out"]).all(), field
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_a_right_kernel_stays_within_the_bound_on_every_family(kernel, dtype):
+    cases = [ATTENTION.case(f"{dtype}/{point}") for point in FAMILY_CASES]
+    ratios = {case.id: attention_ratio(case, kernel) for case in cases}
+    assert max(ratios.values()) <= 1, max(ratios, key=ratios.get)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_right_kernel_stays_within_the_bound_on_random_cases(seed):
+    kernel = list(KERNELS.values())[seed % len(KERNELS)]
+    ratios = {c.id: attention_ratio(c, kernel) for c in small_cases(ATTENTION, seed, 40)}
+    assert max(ratios.values()) <= 1, max(ratios, key=ratios.get)
+
+
+@pytest.mark.parametrize("dtype", SIXTEEN)
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_in_the_declared_16_bit_format_stay_within_the_bound(seed, dtype):
+    kernel = Kernel(block=64 if seed else 16, splits=1 + seed, weights=to(dtype))
+    cases = [case.with_dtype(dtype) for case in small_cases(ATTENTION, 50 + seed, 30)]
+    cases += [ATTENTION.case(f"{dtype}/{point}") for point in FAMILY_CASES]
+    ratios = {case.id: attention_ratio(case, kernel) for case in cases}
+    assert max(ratios.values()) <= 1, max(ratios, key=ratios.get)
+
+
+DECLARED = {
+    "weights in bfloat16": (Precision(weights="bfloat16"), Kernel(weights=to("bfloat16"))),
+    "weights in float16": (Precision(weights="float16"), Kernel(weights=to("float16"))),
+    "scores in bfloat16": (Precision(scores="bfloat16"), Kernel(scores=to("bfloat16"))),
+    "scores in float16": (Precision(scores="float16"), Kernel(scores=to("float16"))),
+    "scaled query in float16": (
+        Precision(scaled_query="float16"),
+        Kernel(scaled_query=to("float16")),
+    ),
+    "scaled query in bfloat16": (
+        Precision(scaled_query="bfloat16"),
+        Kernel(scaled_query=to("bfloat16")),
+    ),
+    "tf32": (PRESETS["tf32"], Kernel(operands=TF32, weights=TF32)),
+}
+
+
+@pytest.mark.parametrize(("precision", "kernel"), DECLARED.values(), ids=DECLARED)
+def test_a_declared_rounding_stays_within_the_bound(precision, kernel):
+    cases = [case.with_dtype("float32") for case in small_cases(ATTENTION, 70, 60)]
+    cases += [ATTENTION.case(f"float32/{point}") for point in FAMILY_CASES]
+    ratios = {case.id: attention_ratio(case, kernel, precision) for case in cases}
+    assert max(ratios.values()) <= 1, max(ratios, key=ratios.get)
+
+
+GENERIC = [
+    "b2.h2.tq64.tk64.d64/default/normal",
+    "b1.h2.tq33.tk129.d32/causal-bottom-right/normal",
+    "b1.h2.tq1.tk257.d64/default/heavy-tailed",
+    "b2.h2.tq65.tk64.d128/mask-random/normal",
+    "b1.h2.tq33.tk50.d32/keep-0.5/normal",
+]
+
+UNDECLARED = {
+    **{what: kernel for what, (_, kernel) in DECLARED.items()},
+    "tf32 by truncation": Kernel(operands=TRUNCATED_TF32),
+    "running sum in bfloat16": Kernel(row_sum=to("bfloat16")),
+    "accumulator in bfloat16": Kernel(out=to("bfloat16")),
+    "accumulator in float16": Kernel(out=to("float16")),
+}
+
+
+@pytest.mark.parametrize("point", GENERIC)
+@pytest.mark.parametrize("kernel", UNDECLARED.values(), ids=UNDECLARED)
+def test_an_undeclared_rounding_in_float32_exceeds_the_bound(kernel, point):
+    assert attention_ratio(ATTENTION.case(f"float32/{point}"), kernel) > 1
+
+
+@pytest.mark.parametrize("point", GENERIC)
+@pytest.mark.parametrize("dtype", SIXTEEN)
+def test_a_running_sum_in_bfloat16_exceeds_the_bound_of_16_bit_inputs_too(dtype, point):
+    case = ATTENTION.case(f"{dtype}/{point}")
+    assert attention_ratio(case, Kernel(weights=to(dtype), row_sum=to("bfloat16"))) > 1
+
+
+@pytest.mark.parametrize("dtype", SIXTEEN)
+def test_scores_in_16_bits_exceed_the_bound_of_a_kernel_that_declares_weights_only(dtype):
+    case = ATTENTION.case(f"{dtype}/{GENERIC[0]}")
+    assert attention_ratio(case, Kernel(weights=to(dtype), scores=to(dtype))) > 1
+
+
+def eager(case, step):
+    """Operator by operator in 16 bits: scaled query, scores and normalised weights are stored."""
+    store, scale = to(case.dtype), step.options.get("scale")
+    q, k, v = (step.inputs[name].astype(np.float32) for name in "qkv")
+    scale = np.float32(1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+    with np.errstate(all="ignore"):
+        scores = store(store(q * scale) @ k.swapaxes(-1, -2))
+        scores = np.where(visible(case, step.options, scores.shape), scores, -np.inf)
+        top = scores.max(-1, keepdims=True)
+        exps = np.exp(scores - np.where(top == -np.inf, 0, top))
+        total = exps.sum(-1, keepdims=True)
+        mask, rate = step.options.get("keep", (True, 0.0))
+        weights = exps / np.where(total == 0, 1, total) * mask / np.float32(1 - rate)
+        out, lse = store(weights) @ v, (top + np.log(total))[..., 0]
+    return {"out": out.astype(NUMPY_DTYPES[case.dtype]), "lse": lse}
+
+
+@pytest.mark.parametrize("dtype", SIXTEEN)
+def test_eager_attention_in_16_bits_stays_within_the_bound_that_it_declares(dtype):
+    cases = [case.with_dtype(dtype) for case in small_cases(ATTENTION, 90, 60)]
+    cases += [ATTENTION.case(f"{dtype}/{point}") for point in FAMILY_CASES]
+    for case in cases:
+        [step], [expected] = expect(ATTENTION, case, PRESETS["eager16"], "0", False)
+        finite = np.isfinite(expected.bounds["lse"]) | ~np.isfinite(expected.outputs["lse"])
+        got = eager(case, step)
+        got["out"] = np.where(finite[..., None], got["out"], expected.outputs["out"])
+        got["lse"] = np.where(finite, got["lse"], expected.outputs["lse"])
+        assert worst_ratio(got, expected) <= 1, case.id
+
+
+def test_a_logit_error_that_could_move_all_weight_has_an_infinite_bound():
+    case = ATTENTION.case("bfloat16/b1.h1.tq8.tk32.d32/default/huge")
+    _, [expected] = expect(ATTENTION, case, PRESETS["eager16"], "0", False)
+    assert np.isinf(expected.bounds["out"]).any()
+    assert not np.isnan(expected.bounds["out"]).any()
+
+
+def sums_in_blocks(a, b, size, store):
+    """Chunks of products, the running sum stored after each."""
+    total = np.zeros((a.shape[0], b.shape[1]), a.dtype)
+    for start in range(0, a.shape[1], size):
+        part = slice(start, start + size)
+        total = store(total + a[:, part] @ b[part])
+    return total
+
+
+def toward_zero(x):
+    """float64 to float32 by truncation, as tensor cores accumulate."""
+    near = x.astype(np.float32)
+    away = abs(near.astype(np.float64)) > abs(x)
+    return np.where(away, np.nextafter(near, np.float32(0)), near).astype(np.float64)
+
+
+MULTIPLICATIONS = {
+    "blocks of 16": lambda a, b: sums_in_blocks(a, b, 16, keep),
+    "one product at a time": lambda a, b: sums_in_blocks(a, b, 1, keep),
+    "whole": lambda a, b: a @ b,
+    "split in two": lambda a, b: a[:, ::2] @ b[::2] + a[:, 1::2] @ b[1::2],
+}
+
+
+def product_ratio(case, multiply, precision=None, wide=np.float32):
+    precision = precision or resolve_precision(None, case.dtype)
+    [step], [expected] = expect(MATMUL, case, precision, "0", False)
+    wide = np.float64 if case.dtype == "float64" else wide
+    with np.errstate(all="ignore"):
+        out = multiply(step.inputs["a"].astype(wide), step.inputs["b"].astype(wide))
+        return worst_ratio({"out": out.astype(NUMPY_DTYPES[case.dtype])}, expected)
+
+
+def product_cases(dtype, seed):
+    families = [family for family in MATMUL.domain.families if family != "captured"]
+    cases = [MATMUL.case(f"{dtype}/m17.k100.n9/default/{family}") for family in families]
+    cases.append(MATMUL.case(f"{dtype}/m40.k384.n20/default/captured"))
+    return cases + [case.with_dtype(dtype) for case in small_cases(MATMUL, seed, 25)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("multiply", MULTIPLICATIONS.values(), ids=MULTIPLICATIONS)
+def test_a_product_summed_in_any_order_stays_within_the_bound(multiply, dtype):
+    for case in product_cases(dtype, 11):
+        assert product_ratio(case, multiply) <= 1, case.id
+
+
+@pytest.mark.parametrize("dtype", SIXTEEN)
+def test_a_truncating_accumulator_stays_within_the_bound_that_it_declares(dtype):
+    for case in product_cases(dtype, 12):
+        ratio = product_ratio(
+            case,
+            lambda a, b: sums_in_blocks(a, b, 16, toward_zero),
+            Precision(truncating=True),
+            np.float64,
+        )
+        assert ratio <= 1, case.id
+
+
+def test_tf32_operands_stay_within_the_bound_only_where_they_are_declared():
+    for case in product_cases("float32", 13)[:3]:
+        assert product_ratio(case, lambda a, b: TF32(a) @ TF32(b), PRESETS["tf32"]) <= 1, case.id
+        assert product_ratio(case, lambda a, b: TF32(a) @ TF32(b)) > 1, case.id
+
+
+@pytest.mark.parametrize("dtype", ["float32", *SIXTEEN])
+@pytest.mark.parametrize("point", ["m48.k1024.n40/default/positive", "m40.k512.n40/default/normal"])
+def test_an_accumulator_in_bfloat16_exceeds_the_bound_of_every_dtype(point, dtype):
+    case = MATMUL.case(f"{dtype}/{point}")
+    assert product_ratio(case, lambda a, b: sums_in_blocks(a, b, 16, to("bfloat16"))) > 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_an_accumulator_in_float16_exceeds_the_bound_of_the_finer_dtypes(dtype):
+    case = MATMUL.case(f"{dtype}/m48.k1024.n40/default/positive")
+    assert product_ratio(case, lambda a, b: sums_in_blocks(a, b, 16, to("float16"))) > 1
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_bound_of_a_dtype_is_never_below_one_rounding_of_its_result(name):
+    spec = SPECS[name]
+    for dtype in DTYPES:
+        case = spec.case(f"{dtype}/{spec.domain.smoke[0]}")
+        _, expected = expect(spec, case, resolve_precision(None, dtype), "0", False)
+        for each in expected:
+            out = each.outputs.get("out", np.zeros(0))
+            assert (each.bounds.get("out", out) >= FORMATS[dtype].unit * abs(out)).all()
+
+
+def test_float64_bounds_carry_the_error_of_the_reference_beside_the_kernel_s():
+    case = ATTENTION.case("float64/b1.h2.tq9.tk20.d16/default/normal")
+    precision = resolve_precision(None, "float64")
+    steps, [expected] = expect(ATTENTION, case, precision, "0", False)
+    [record] = evaluate(ATTENTION, case, steps, np.longdouble)
+    alone = ATTENTION.accuracy(record, precision.rounding("float64"))
+    assert expected.outputs["out"].dtype == np.longdouble
+    assert (expected.bounds["out"] > alone["out"]).all()
+    assert (expected.bounds["out"] < 1.01 * alone["out"]).all()
+
+
+def test_the_kernel_of_these_tests_is_one_that_the_bound_can_fail():
+    case = ATTENTION.case("float32/b1.h2.tq9.tk40.d16/default/normal")
+    wrong = replace(Kernel(), scores=lambda scores: scores * np.float32(1.001))
+    assert attention_ratio(case, wrong) > 1

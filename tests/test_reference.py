@@ -1,0 +1,290 @@
+"""The references, certified against scalar loops at 50 digits."""
+
+from __future__ import annotations
+
+import math
+
+import mpmath
+import numpy as np
+import pytest
+
+from kernelproof.reference.attention.grouped_query import grouped_query
+from kernelproof.reference.attention.scaled_dot_product import scaled_dot_product
+from kernelproof.reference.cache.contiguous import Contiguous
+from kernelproof.reference.matmul.tiled import tiled
+from kernelproof.spec.catalogue import load_spec
+from kernelproof.spec.rounding import reference_rounding
+
+mp = mpmath.MPContext()
+mp.dps = 50
+
+SIGNIFICANDS = {np.float64: 53, np.longdouble: np.finfo(np.longdouble).nmant + 1}
+WIDE = pytest.mark.parametrize("wide", SIGNIFICANDS, ids=["float64", "longdouble"])
+
+
+def digits(x):
+    """A NumPy float as an mpmath number, without loss: its first 53 bits and the rest."""
+    head = float(x)
+    return mp.mpf(head) + (mp.mpf(float(x - type(x)(head))) if math.isfinite(head) else 0)
+
+
+def sees(i, j, tq, tk, causal):
+    """Counted from the first positions (top-left) or from the last ones (bottom-right)."""
+    return causal is None or (j <= i if causal == "top-left" else tk - j >= tq - i)
+
+
+def attention_row(q, keys, values, scale):
+    """One query over the keys and values that it sees: out, one per channel, and lse."""
+    scores = [
+        scale * mp.fsum(mp.mpf(a) * mp.mpf(b) for a, b in zip(q, k, strict=True)) for k in keys
+    ]
+    if not scores:
+        return None, -mp.inf
+    exps = [mp.exp(s) for s in scores]
+    total = mp.fsum(exps)
+    out = [
+        mp.fsum(e * w * mp.mpf(v[c]) for e, (w, v) in zip(exps, values, strict=True)) / total
+        for c in range(len(values[0][1]))
+    ]
+    return out, mp.log(total)
+
+
+def attention(q, k, v, mask=None, causal=None, scale=None, keep=None, group=1):
+    """out and lse by plain loops over batch, head, query, key and channel."""
+    (b, h, tq, d), tk, dv = q.shape, k.shape[2], v.shape[3]
+    scale = 1 / mp.sqrt(d) if scale is None else mp.mpf(scale)
+    out = np.full((b, h, tq, dv), mp.mpf(0), dtype=object)
+    lse = np.full((b, h, tq), -mp.inf, dtype=object)
+    for n, head, i in np.ndindex(b, h, tq):
+        keys, values = [], []
+        for j in range(tk):
+            if sees(i, j, tq, tk, causal) and (mask is None or mask[n, head, i, j]):
+                kept = keep is None or keep[0][n, head, i, j]
+                weight = mp.mpf(0) if not kept else 1 / (1 - mp.mpf(keep[1] if keep else 0))
+                keys.append(k[n, head // group, j].tolist())
+                values.append((weight, v[n, head // group, j].tolist()))
+        row, lse[n, head, i] = attention_row(q[n, head, i].tolist(), keys, values, scale)
+        if row is not None:
+            out[n, head, i] = row
+    return {"out": out, "lse": lse}
+
+
+def matrix_product(a, b):
+    out = np.full((a.shape[0], b.shape[1]), mp.mpf(0), dtype=object)
+    for i, j in np.ndindex(*out.shape):
+        out[i, j] = mp.fsum(
+            mp.mpf(float(a[i, p])) * mp.mpf(float(b[p, j])) for p in range(a.shape[1])
+        )
+    return {"out": out}
+
+
+def worst_ratio(spec, record, exact, wide):
+    """The largest error of the reference in units of the bound on its own error."""
+    bounds = load_spec(spec).accuracy(record, reference_rounding("float64", SIGNIFICANDS[wide]))
+    ratios = [0.0]
+    for name, values in exact.items():
+        got = getattr(record, name)
+        assert got.dtype == wide
+        assert got.shape == values.shape
+        for index, want in np.ndenumerate(values):
+            if want == -mp.inf:
+                assert got[index] == -np.inf
+                continue
+            error, bound = abs(digits(got[index]) - want), digits(bounds[name][index])
+            ratios.append(float(error / bound) if error else 0.0)
+    return max(ratios)
+
+
+def draw(b=2, h=2, tq=4, tk=6, d=3, dv=2, hkv=None, size=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = {"q": (b, h, tq, d), "k": (b, hkv or h, tk, d), "v": (b, hkv or h, tk, dv)}
+    return {name: size * rng.standard_normal(shape) for name, shape in shapes.items()}
+
+
+def widened(x, wide):
+    return {name: array.astype(wide) for name, array in x.items()}
+
+
+def masks(tq=4, tk=6):
+    rng = np.random.default_rng(1)
+    mask = rng.random((2, 2, tq, tk)) < 0.6
+    mask[0, 1, 2] = mask[1, 0] = False
+    return mask, (rng.random((2, 2, tq, tk)) < 0.5, 0.1)
+
+
+MASK, KEEP = masks()
+CASES = {
+    "default": ({}, {}),
+    "causal top-left, fewer queries": ({}, {"causal": "top-left"}),
+    "causal bottom-right, fewer queries": ({}, {"causal": "bottom-right"}),
+    "causal top-left, more queries": ({"tq": 5, "tk": 3}, {"causal": "top-left"}),
+    "causal bottom-right, more queries": ({"tq": 5, "tk": 3}, {"causal": "bottom-right"}),
+    "scale zero": ({}, {"scale": 0.0}),
+    "scale one": ({}, {"scale": 1.0}),
+    "scale negative": ({}, {"scale": -0.7}),
+    "mask with empty rows": ({}, {"mask": MASK}),
+    "mask and causal": ({}, {"mask": MASK, "causal": "bottom-right"}),
+    "dropout": ({}, {"keep": KEEP}),
+    "dropout, mask and causal": ({}, {"keep": KEEP, "mask": MASK, "causal": "top-left"}),
+    "no keys": ({"tk": 0}, {}),
+    "no queries": ({"tq": 0}, {}),
+    "one query, one key": ({"tq": 1, "tk": 1}, {}),
+    "wider values": ({"d": 2, "dv": 5}, {}),
+    "large logits": ({"size": 20.0}, {}),
+    "small logits": ({"size": 1e-4}, {}),
+}
+
+
+@WIDE
+@pytest.mark.parametrize(("sizes", "options"), CASES.values(), ids=CASES)
+def test_attention_differs_from_50_digits_by_no_more_than_its_own_bound(sizes, options, wide):
+    x = draw(**sizes)
+    record = scaled_dot_product(**widened(x, wide), **options)
+    exact = attention(**x, **options)
+    assert worst_ratio("attention.scaled_dot_product", record, exact, wide) <= 1
+
+
+@WIDE
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("hq", "hkv"), [(4, 2), (6, 2), (3, 1), (2, 2)])
+def test_grouped_query_attention_reads_key_head_h_div_g(hq, hkv, seed, wide):
+    x = draw(h=hq, hkv=hkv, seed=seed)
+    record = grouped_query(**widened(x, wide))
+    exact = attention(**x, group=hq // hkv)
+    assert worst_ratio("attention.scaled_dot_product", record, exact, wide) <= 1
+
+
+@WIDE
+@pytest.mark.parametrize(("m", "k", "n"), [(3, 4, 5), (1, 1, 1), (2, 40, 3), (4, 0, 2), (0, 3, 2)])
+def test_the_product_differs_from_50_digits_by_no_more_than_its_own_bound(m, k, n, wide):
+    rng = np.random.default_rng(2)
+    a, b = rng.standard_normal((m, k)), rng.standard_normal((k, n))
+    record = tiled(a.astype(wide), b.astype(wide))
+    assert worst_ratio("matmul.tiled", record, matrix_product(a, b), wide) <= 1
+
+
+def test_the_certificate_fails_a_reference_that_lost_half_its_digits():
+    x = draw()
+    record = scaled_dot_product(**widened(x, np.float64))
+    coarse = record._replace(out=record.out.astype(np.float32).astype(np.float64))
+    exact = attention(**x)
+    assert worst_ratio("attention.scaled_dot_product", coarse, exact, np.float64) > 1e4
+
+
+@WIDE
+@pytest.mark.parametrize(
+    "steps", ["attend", "1 attend", "3 attend 2 attend", "1 1 4 attend attend"]
+)
+def test_the_cache_equals_attention_over_all_tokens_appended_so_far(steps, wide):
+    x, taken = draw(h=4, hkv=2, dv=3, tq=2), 0
+    cache = Contiguous(b=2, hkv=2, d=3, capacity=6, dtype=wide)
+    for step in steps.split():
+        if step != "attend":
+            part = slice(taken, taken := taken + int(step))
+            cache.append(x["k"][:, :, part].astype(wide), x["v"][:, :, part].astype(wide))
+            continue
+        exact = attention(x["q"], x["k"][:, :, :taken], x["v"][:, :, :taken], group=2)
+        assert worst_ratio("cache.contiguous", cache.attend(x["q"].astype(wide)), exact, wide) <= 1
+
+
+def test_the_cache_refuses_what_does_not_fit_and_stays_as_it_was():
+    x = draw()
+    cache = Contiguous(b=2, hkv=2, d=3, capacity=8, dtype=np.float64)
+    cache.append(x["k"], x["k"])
+    before = cache.attend(x["q"])
+    with pytest.raises(OverflowError, match=r"^12 tokens do not fit a capacity of 8$"):
+        cache.append(x["k"], x["k"])
+    after = cache.attend(x["q"])
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_the_cache_keeps_copies_of_its_tokens():
+    x = draw()
+    cache = Contiguous(b=2, hkv=2, d=3, capacity=6, dtype=np.float64)
+    cache.append(x["k"], x["k"])
+    before = cache.attend(x["q"]).out
+    x["k"][...] = np.nan
+    assert np.array_equal(cache.attend(x["q"]).out, before)
+
+
+@pytest.mark.parametrize("options", [{"mask": MASK}, {"causal": "bottom-right"}])
+def test_rows_without_a_key_give_zero_and_minus_infinity_exactly(options):
+    x = draw(tq=4, tk=6) if "mask" in options else draw(tq=5, tk=2)
+    got = scaled_dot_product(**x, **options)
+    empty = np.isneginf(got.lse)
+    assert empty.any()
+    assert (got.out[empty] == 0).all()
+    assert np.isfinite(got.lse[~empty]).all()
+
+
+def test_a_nan_in_a_query_makes_its_row_nan_and_no_other():
+    x = draw()
+    clean = scaled_dot_product(**x)
+    x["q"][1, 0, 2, 1] = np.nan
+    got = scaled_dot_product(**x)
+    row = np.zeros(got.lse.shape, bool)
+    row[1, 0, 2] = True
+    for name in ("out", "lse"):
+        assert np.isnan(getattr(got, name)[row]).all()
+        assert np.array_equal(getattr(got, name)[~row], getattr(clean, name)[~row])
+
+
+@pytest.mark.parametrize("causal", [None, "top-left", "bottom-right"])
+def test_a_nan_in_a_key_makes_every_row_that_sees_it_nan(causal):
+    x = draw(tq=5, tk=4)
+    x["k"][0, 1, 2, 0] = np.nan
+    got = scaled_dot_product(**x, causal=causal)
+    for n, h, i in np.ndindex(2, 2, 5):
+        hit = (n, h) == (0, 1) and sees(i, 2, 5, 4, causal)
+        assert np.isnan(got.lse[n, h, i]) == np.isnan(got.out[n, h, i]).all() == hit
+
+
+def test_a_nan_in_a_value_makes_every_row_that_sees_it_nan_and_leaves_lse():
+    x = draw()
+    clean = scaled_dot_product(**x)
+    x["v"][0, 1, 2] = np.nan
+    got = scaled_dot_product(**x)
+    assert np.isnan(got.out[0, 1]).all()
+    assert np.isfinite(got.out[1]).all()
+    assert np.array_equal(got.lse, clean.lse)
+
+
+def test_hidden_keys_never_influence_a_result_while_they_are_finite():
+    x = draw()
+    mask = np.ones((2, 1, 1, 6), bool)
+    mask[0, ..., 4:] = False
+    clean = scaled_dot_product(**x, mask=mask)
+    x["k"][0, :, 4:] = x["v"][0, :, 4:] = 6e4
+    got = scaled_dot_product(**x, mask=mask)
+    assert np.array_equal(got.out, clean.out)
+    assert np.array_equal(got.lse, clean.lse)
+
+
+def test_logits_beyond_the_range_of_exp_stay_finite_where_the_result_is():
+    x = draw(size=200.0)
+    got = scaled_dot_product(**x, scale=1.0)
+    assert abs(got.scores).max() > 1e4
+    assert np.isfinite(got.out).all()
+    assert (
+        worst_ratio("attention.scaled_dot_product", got, attention(**x, scale=1.0), np.float64) <= 1
+    )
+
+
+SPECIAL = [math.nan, math.inf, -math.inf, 0.0, 1.5, -2.0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nan_and_infinities_multiply_as_scalar_arithmetic_says(seed):
+    rng = np.random.default_rng(seed)
+    a, b = rng.choice(SPECIAL, (4, 3)), rng.choice(SPECIAL, (3, 5))
+    with np.errstate(invalid="ignore"):
+        got = tiled(a, b).out
+    for i, j in np.ndindex(4, 5):
+        want = sum(float(a[i, p]) * float(b[p, j]) for p in range(3))
+        assert got[i, j] == want or (math.isnan(got[i, j]) and math.isnan(want))
+
+
+def test_zeros_and_ones_multiply_without_error():
+    rng = np.random.default_rng(3)
+    a, b = rng.integers(0, 2, (7, 90)), rng.integers(0, 2, (90, 8))
+    assert np.array_equal(tiled(a.astype(float), b.astype(float)).out, a @ b)
