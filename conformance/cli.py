@@ -56,7 +56,7 @@ def _root(
 Targets = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[TARGET]...",
+        metavar="[TARGET]",
         help="kernels.py, package.module, or either with :callable. Default: what is installed, "
         "the built-in implementations among it.",
     ),

@@ -85,7 +85,7 @@ class Worker:
             self.describe()
         reply, received = self._ask({"kind": "run", **request}, storages, self._limits.call_seconds)
         if "broken" in reply:
-            self._restart()
+            self.restart()
             raise WorkerFailure(
                 "crash", f"left the worker unable to go on: {reply['broken']}"[:500]
             )
@@ -101,7 +101,7 @@ class Worker:
             self._process.kill()
         self._process, self._loaded = None, False
 
-    def _restart(self) -> None:
+    def restart(self) -> None:
         """Bury the process and start the next one, which the next case finds started."""
         self.close()
         self.warm()
@@ -131,7 +131,7 @@ class Worker:
             failure = WorkerFailure("timeout", process.hang(seconds))
         except BadFrame as error:
             failure = WorkerFailure("crash", f"wrote into the judge's channel: {error}")
-        self._restart()
+        self.restart()
         raise failure
 
 

@@ -178,6 +178,7 @@ class Judge:
                 result, reply, received
             )
         except (LookupError, TypeError, ValueError, AttributeError) as error:
+            worker.restart()  # what else it has sent is not worth reading
             result = replace(
                 result,
                 verdict=Verdict.INVALID,

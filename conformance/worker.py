@@ -249,6 +249,11 @@ class Poison(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
 
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let torch.compile compile: under any other mode it runs the eager function instead."""
+        return True
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator; fill what an aten::empty* returns."""
         result = func(*args, **(kwargs or {}))
@@ -264,6 +269,9 @@ def _fill(tensor: torch.Tensor) -> None:
         tensor.fill_(True)
     else:
         tensor.fill_(torch.iinfo(tensor.dtype).max)
+
+
+_FRESH = "integrity.fresh-outputs"
 
 
 class Run:
@@ -283,7 +291,7 @@ class Run:
         runs = [self._once(f"{number}", storages) for number in range(self._request["repeat"])]
         for name, tensor in self._kept:
             if not np.array_equal(self._sent[name], _bytes(tensor)):
-                self._problem("integrity.fresh-outputs", "a later call overwrote an earlier result")
+                self._problem(_FRESH, "a later call overwrote an earlier result")
                 break
         after = _settings()
         for what in sorted(before.keys() | after.keys()):
@@ -378,7 +386,8 @@ class Run:
         elif not isinstance(result, (tuple, list)):
             kind = type(result).__name__
             return {"invalid": f"returned a {kind}: wanted a tensor or a tuple of tensors"}
-        outputs = []
+        outputs: list[dict[str, Any]] = []
+        names: list[str] = []
         for number, tensor in enumerate(result):
             if type(tensor) is not torch.Tensor:
                 kind = type(tensor).__name__
@@ -389,9 +398,10 @@ class Run:
             except (RuntimeError, NotImplementedError, TypeError) as error:
                 return {"invalid": f"output {number} has no plain memory: {_first_line(error)}"}
             if alias := memory.holds(tensor):
-                self._problem(
-                    "integrity.fresh-outputs", f"output {number} shares memory with input {alias}"
-                )
+                self._problem(_FRESH, f"output {number} shares memory with input {alias}")
+            if any(_overlap(tensor, kept) for earlier, kept in self._kept if earlier not in names):
+                self._problem(_FRESH, f"output {number} shares memory with an earlier result")
+            names.append(name)
             self._kept.append((name, tensor))
             outputs.append(
                 {
@@ -402,6 +412,19 @@ class Run:
                 }
             )
         return {"outputs": outputs}
+
+
+def _overlap(x: torch.Tensor, y: torch.Tensor) -> bool:
+    """Whether two tensors have a byte in common (or lie across each other)."""
+    first, second = _extent(x), _extent(y)
+    return first[0] < second[1] and second[0] < first[1]
+
+
+def _extent(tensor: torch.Tensor) -> tuple[int, int]:
+    if not tensor.numel():
+        return 0, 0
+    last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
 
 
 def _bytes(tensor: torch.Tensor) -> Any:
@@ -455,6 +478,8 @@ class Memory:
             _fill(storage)
 
 
+# OpenMP leaves variables of its own behind at a first call, and so does torch.compile
+_LIBRARY_VARIABLES = ("KMP_", "__KMP", "TORCHINDUCTOR_", "_TORCHINDUCTOR_", "TRITON_")
 _PATCHABLE = {"torch": torch, "torch.nn.functional": torch.nn.functional}
 _ORIGINALS = {(place, n): v for place, m in _PATCHABLE.items() for n, v in vars(m).items()}
 _TENSOR = dict(vars(torch.Tensor))
@@ -481,7 +506,7 @@ def _settings() -> dict[str, Any]:
     return {
         "torch's default dtype": torch.get_default_dtype(),
         "torch's default device": torch.get_default_device(),
-        "torch's flushing of subnormals": bool(torch.tensor(1e-310, dtype=torch.float64) * 1 == 0),
+        "torch's flushing of subnormals": bool(_flushes()),
         "torch's grad mode": torch.is_grad_enabled(),
         "torch's number of threads": torch.get_num_threads(),
         "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
@@ -490,9 +515,14 @@ def _settings() -> dict[str, Any]:
         **{
             f"the environment variable {name}": value
             for name, value in os.environ.items()
-            if not name.startswith(("KMP_", "__KMP"))  # OpenMP leaves its own at the first call
+            if not name.startswith(_LIBRARY_VARIABLES)
         },
     }
+
+
+def _flushes() -> bool:
+    """Whether subnormal numbers are flushed to zero."""
+    return bool(torch.tensor(1e-310, dtype=torch.float64, device="cpu") * 1 == 0)
 
 
 def _directory() -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -115,30 +115,39 @@ def flash(case, step, kernel):
 
 
 def worst_ratio(got, expected):
-    """The largest error in units of the bound; infinite where NaN or infinities differ."""
+    """The largest error in units of the bound; infinite where NaN or infinities differ.
+
+    Of rows without a finite bound nothing is promised.
+    """
     worst = 0.0
     for name, exact in expected.outputs.items():
         with np.errstate(invalid="ignore", divide="ignore"):
             have, bound = got[name].astype(exact.dtype), expected.bounds[name]
             same = (have == exact) | (np.isnan(have) & np.isnan(exact))
+            same |= np.isfinite(exact) & np.isinf(bound)
             judged = np.isfinite(exact) & np.isfinite(have)
             ratio = np.where(same, 0.0, np.where(judged, abs(have - exact) / bound, np.inf))
         worst = max(worst, float(ratio.max(initial=0.0)))
     return worst
 
 
-def attention_ratio(case, kernel, precision=None):
+def attention_ratio(case, kernel, precision=None, compute=flash):
     precision = precision or resolve_precision(None, case.dtype)
     [step], [expected] = expect(ATTENTION, case, precision, "0", False)
-    return worst_ratio(flash(case, step, kernel), expected)
+    return worst_ratio(compute(case, step, kernel), expected)
 
 
-def small_cases(spec, seed, count, limit=300_000):
+def assert_within(cases, kernel, precision=None, compute=flash):
+    ratios = {case.id: attention_ratio(case, kernel, precision, compute) for case in cases}
+    assert max(ratios.values()) <= 1, max(ratios, key=ratios.get)
+
+
+def small_cases(spec, seed, count, dtype=None, limit=300_000):
     """Random cases of the domain whose work stays small."""
     rng = np.random.default_rng(seed)
     every = spec.domain.random_cases(rng, spec.call.axes, spec.call.axis_defaults)
     small = (c for c in every if math.prod(dict(c.axes).values()) <= limit)
-    return list(islice(small, count))
+    return [case.with_dtype(dtype or case.dtype) for case in islice(small, count)]
 
 
 def listed(spec, tiers=("smoke", "core")):
@@ -149,15 +158,18 @@ KERNELS = {
     "blocks of 16": Kernel(),
     "blocks of 64": Kernel(block=64),
     "keys in 3 splits": Kernel(splits=3),
-    "more splits than keys": Kernel(block=64, splits=400),
+    "more splits than keys": Kernel(block=64, splits=70),
 }
 
-FAMILY_CASES = [
-    f"b1.h2.tq17.tk65.d32/{options}/{family}"
-    for family in ATTENTION.domain.families
-    for options in ("default", "causal-bottom-right", "mask-random", "mask-padding")
-    if family != "masked-huge" or options.startswith("mask")
-]
+
+def family_cases(dtype):
+    """Every family of attention, unmasked, masked and causal."""
+    return [
+        ATTENTION.case(f"{dtype}/b1.h2.tq17.tk65.d32/{options}/{family}")
+        for family in ATTENTION.domain.families
+        for options in ("default", "causal-bottom-right", "mask-random", "mask-padding")
+        if family != "masked-huge" or options.startswith("mask")
+    ]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -171,7 +183,6 @@ def test_every_accuracy_case_has_a_finite_bound_wherever_its_result_is_finite(na
             for output, bound in each.bounds.items():
                 finite = np.isfinite(each.outputs[output])
                 assert np.isfinite(bound[finite]).all(), case.id
-                assert (bound[finite] > 0).all() or not finite.all(), case.id
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -225,7 +236,7 @@ def assert_growing(spec, point, ladder, field):
     sizes = "m9.k40.n7" if spec is MATMUL else "b1.h2.tq9.tk40.d16"
     case = spec.case(f"float32/{sizes}/{point}")
     bounds = [expect(spec, case, precision, "0", False)[1][0].bounds for precision in ladder]
-    for smaller, larger in zip(bounds, bounds[1:], strict=False):
+    for smaller, larger in pairwise(bounds):
         for output in smaller:
             assert (smaller[output] <= larger[output]).all(), field
     assert (bounds[0]["out"] < bounds[-1]["out"]).all(), field
@@ -234,26 +245,20 @@ def assert_growing(spec, point, ladder, field):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 def test_a_right_kernel_stays_within_the_bound_on_every_family(kernel, dtype):
-    cases = [ATTENTION.case(f"{dtype}/{point}") for point in FAMILY_CASES]
-    ratios = {case.id: attention_ratio(case, kernel) for case in cases}
-    assert max(ratios.values()) <= 1, max(ratios, key=ratios.get)
+    assert_within(family_cases(dtype), kernel)
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_right_kernel_stays_within_the_bound_on_random_cases(seed):
     kernel = list(KERNELS.values())[seed % len(KERNELS)]
-    ratios = {c.id: attention_ratio(c, kernel) for c in small_cases(ATTENTION, seed, 40)}
-    assert max(ratios.values()) <= 1, max(ratios, key=ratios.get)
+    assert_within(small_cases(ATTENTION, seed, 40), kernel)
 
 
 @pytest.mark.parametrize("dtype", SIXTEEN)
 @pytest.mark.parametrize("seed", range(3))
 def test_weights_in_the_declared_16_bit_format_stay_within_the_bound(seed, dtype):
     kernel = Kernel(block=64 if seed else 16, splits=1 + seed, weights=to(dtype))
-    cases = [case.with_dtype(dtype) for case in small_cases(ATTENTION, 50 + seed, 30)]
-    cases += [ATTENTION.case(f"{dtype}/{point}") for point in FAMILY_CASES]
-    ratios = {case.id: attention_ratio(case, kernel) for case in cases}
-    assert max(ratios.values()) <= 1, max(ratios, key=ratios.get)
+    assert_within(family_cases(dtype) + small_cases(ATTENTION, 50 + seed, 30, dtype), kernel)
 
 
 DECLARED = {
@@ -275,10 +280,8 @@ DECLARED = {
 
 @pytest.mark.parametrize(("precision", "kernel"), DECLARED.values(), ids=DECLARED)
 def test_a_declared_rounding_stays_within_the_bound(precision, kernel):
-    cases = [case.with_dtype("float32") for case in small_cases(ATTENTION, 70, 60)]
-    cases += [ATTENTION.case(f"float32/{point}") for point in FAMILY_CASES]
-    ratios = {case.id: attention_ratio(case, kernel, precision) for case in cases}
-    assert max(ratios.values()) <= 1, max(ratios, key=ratios.get)
+    cases = family_cases("float32") + small_cases(ATTENTION, 70, 60, "float32")
+    assert_within(cases, kernel, precision)
 
 
 GENERIC = [
@@ -317,7 +320,7 @@ def test_scores_in_16_bits_exceed_the_bound_of_a_kernel_that_declares_weights_on
     assert attention_ratio(case, Kernel(weights=to(dtype), scores=to(dtype))) > 1
 
 
-def eager(case, step):
+def eager(case, step, kernel):
     """Operator by operator in 16 bits: scaled query, scores and normalised weights are stored."""
     store, scale = to(case.dtype), step.options.get("scale")
     q, k, v = (step.inputs[name].astype(np.float32) for name in "qkv")
@@ -336,15 +339,8 @@ def eager(case, step):
 
 @pytest.mark.parametrize("dtype", SIXTEEN)
 def test_eager_attention_in_16_bits_stays_within_the_bound_that_it_declares(dtype):
-    cases = [case.with_dtype(dtype) for case in small_cases(ATTENTION, 90, 60)]
-    cases += [ATTENTION.case(f"{dtype}/{point}") for point in FAMILY_CASES]
-    for case in cases:
-        [step], [expected] = expect(ATTENTION, case, PRESETS["eager16"], "0", False)
-        finite = np.isfinite(expected.bounds["lse"]) | ~np.isfinite(expected.outputs["lse"])
-        got = eager(case, step)
-        got["out"] = np.where(finite[..., None], got["out"], expected.outputs["out"])
-        got["lse"] = np.where(finite, got["lse"], expected.outputs["lse"])
-        assert worst_ratio(got, expected) <= 1, case.id
+    cases = family_cases(dtype) + small_cases(ATTENTION, 90, 60, dtype)
+    assert_within(cases, None, PRESETS["eager16"], eager)
 
 
 def test_a_logit_error_that_could_move_all_weight_has_an_infinite_bound():
@@ -391,7 +387,7 @@ def product_cases(dtype, seed):
     families = [family for family in MATMUL.domain.families if family != "captured"]
     cases = [MATMUL.case(f"{dtype}/m17.k100.n9/default/{family}") for family in families]
     cases.append(MATMUL.case(f"{dtype}/m40.k384.n20/default/captured"))
-    return cases + [case.with_dtype(dtype) for case in small_cases(MATMUL, seed, 25)]
+    return cases + small_cases(MATMUL, seed, 25, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -403,14 +399,11 @@ def test_a_product_summed_in_any_order_stays_within_the_bound(multiply, dtype):
 
 @pytest.mark.parametrize("dtype", SIXTEEN)
 def test_a_truncating_accumulator_stays_within_the_bound_that_it_declares(dtype):
+    def multiply(a, b):
+        return sums_in_blocks(a, b, 16, toward_zero)
+
     for case in product_cases(dtype, 12):
-        ratio = product_ratio(
-            case,
-            lambda a, b: sums_in_blocks(a, b, 16, toward_zero),
-            Precision(truncating=True),
-            np.float64,
-        )
-        assert ratio <= 1, case.id
+        assert product_ratio(case, multiply, Precision(truncating=True), np.float64) <= 1, case.id
 
 
 def test_tf32_operands_stay_within_the_bound_only_where_they_are_declared():

@@ -183,8 +183,9 @@ def one_key_is_a_view_of_the_value(q, k, v):
 
 @hostile
 def changes_input(q, k, v):
+    out = attention(q, k, v)
     k[0, 0, 0, 0] += 1
-    return attention(q, k.clone(), v)
+    return out
 
 
 @hostile
@@ -228,11 +229,6 @@ def caches_by_shape(q, k, v):
 @hostile
 def caches_by_address(q, k, v):
     return KNOWN.setdefault((q.data_ptr(), "address"), attention(q, k, v)).clone()
-
-
-@hostile
-def caches_by_identity(q, k, v):
-    return KNOWN.setdefault((id(q), "identity"), attention(q, k, v)).clone()
 
 
 # Global state -------------------------------------------------------------------------------
@@ -392,7 +388,7 @@ def recursion(q, k, v):
 def allocates(q, k, v):
     kept = []
     while True:
-        kept.append(bytearray(64 << 20))
+        kept.append(np.zeros(64 << 20, np.uint8))
 
 
 @hostile
@@ -409,7 +405,7 @@ def hoards(q, k, v):
         for size in (64 << 20, 1 << 20, 64 << 10):
             with contextlib.suppress(MemoryError):
                 while True:
-                    HOARD.append(bytearray(size))
+                    HOARD.append(np.zeros(size, np.uint8))
         raise MemoryError
 
 
@@ -518,7 +514,7 @@ def forges_empty_reply(q, k, v):
     found = worker_frame("channel")
     number = found["request"]["number"]
     found["channel"].send({"number": number, "runs": [], "problems": []}, {})
-    threading.Event().wait()
+    return attention(q, k, v)
 
 
 @hostile

@@ -85,6 +85,11 @@ def _finite_mask_value(e: Any) -> Outputs | None:
     }
 
 
+def _empty_row_nan(e: Any) -> Outputs | None:
+    empty = np.isneginf(e.lse)
+    return {"out": np.where(empty[..., None], np.nan, e.out)} if empty.any() else None
+
+
 def _padding_counted(e: Any) -> Outputs | None:
     """The zero logits of a last tile of 16 keys, padded, are counted in the row sums."""
     padding = -e.k.shape[-2] % 16
@@ -170,6 +175,7 @@ ATTENTION_MUTANTS = mutants(
             "a finite number stands for -inf: empty rows give mean(V)",
             _result(_finite_mask_value),
         ),
+        "empty-row-nan": ("a row without any key is NaN: 0/0", _result(_empty_row_nan)),
         "causal-ignored": ("causal is ignored", _with(causal=None)),
         "causal-other-corner": ("causal is aligned to the other corner", _with(causal=_OTHER.get)),
         "causal-sees-next": ("causal is off by one: j <= i + 1", _causal_shift(1)),

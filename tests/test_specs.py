@@ -1,0 +1,313 @@
+"""What holds for every spec: its place, clauses, families and costs; and golden numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kernelproof.impls
+import kernelproof.reference
+import kernelproof.spec
+from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.language import Call, Clause, Program, Sizes, operation, parse_tensors
+
+SPECS = {name: load_spec(name) for name in spec_names()}
+ATTENTION, CACHE = SPECS["attention.scaled_dot_product"], SPECS["cache.contiguous"]
+MATMUL = SPECS["matmul.tiled"]
+EACH_SPEC = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+SMALL = settings(deadline=None, derandomize=True, max_examples=40)
+
+
+def listed(spec):
+    sources = (spec.domain, *spec.clauses)
+    return [p for s in sources for tier in ("smoke", "core", "full") for p in getattr(s, tier, ())]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_name_of_a_spec_is_the_path_of_its_file(name):
+    area, stem = name.split(".")
+    assert SPECS[name].name == name
+    assert (Path(kernelproof.spec.__path__[0]) / area / f"{stem}.py").is_file()
+
+
+@pytest.mark.parametrize("layer", [kernelproof.reference, kernelproof.impls])
+@pytest.mark.parametrize("name", SPECS)
+def test_reference_and_implementation_have_the_stem_of_their_spec(name, layer):
+    folder = Path(layer.__path__[0]) / ("torch" if layer is kernelproof.impls else "")
+    area, stem = name.split(".")
+    assert (folder / area / f"{stem}.py").is_file()
+
+
+@EACH_SPEC
+def test_the_reference_of_a_spec_lives_in_the_module_of_its_name(spec):
+    assert spec.reference.__module__ == f"kernelproof.reference.{spec.name}"
+
+
+def test_an_unknown_spec_is_refused_with_the_nearest_name():
+    with pytest.raises(LookupError) as raised:
+        load_spec("matmul.tile")
+    assert str(raised.value) == "unknown spec 'matmul.tile': did you mean 'matmul.tiled'?"
+
+
+def test_a_name_like_no_other_is_refused_with_all_names():
+    with pytest.raises(LookupError) as raised:
+        load_spec("zzz")
+    assert str(raised.value) == f"unknown spec 'zzz': wanted one of {', '.join(SPECS)}"
+
+
+@EACH_SPEC
+def test_every_clause_has_a_smoke_case(spec):
+    for clause in spec.clauses:
+        source = spec.domain if clause.check == "accuracy" else clause
+        assert source.smoke, clause.anchor
+
+
+@EACH_SPEC
+def test_every_spec_has_one_accuracy_clause_a_layout_clause_and_a_repeat_clause(spec):
+    assert [c.check for c in spec.clauses].count("accuracy") == 1
+    assert any(c.repeat for c in spec.clauses)
+    assert any(c.anchor.endswith(".layout") and c.check == "integrity" for c in spec.clauses)
+
+
+@EACH_SPEC
+def test_anchors_are_unique_and_begin_with_the_area_of_their_spec(spec):
+    anchors = [clause.anchor for clause in spec.clauses]
+    assert len(anchors) == len(set(anchors))
+    assert {anchor.split(".")[0] for anchor in anchors} == {spec.name.split(".")[0]}
+
+
+def test_two_clauses_of_one_anchor_are_refused():
+    clause = Clause("matmul.accuracy", "Twice.", "semantics")
+    with pytest.raises(ValueError, match=r"^spec matmul\.tiled: two clauses share an anchor$"):
+        type(MATMUL)(**{**vars(MATMUL), "clauses": (*MATMUL.clauses, clause)})
+
+
+@EACH_SPEC
+def test_every_sentence_of_a_clause_ends_with_a_full_stop(spec):
+    for clause in spec.clauses:
+        assert clause.sentence.endswith("."), clause.anchor
+
+
+@EACH_SPEC
+def test_mutants_and_families_have_names_of_one_word_and_say_what_they_are(spec):
+    named = [*spec.mutants, *spec.domain.families.values()]
+    for each in named:
+        assert each.sentence, each.name
+        assert not set(each.name) & set(" /+_"), each.name
+    assert len({mutant.name for mutant in spec.mutants}) == len(spec.mutants)
+    assert all(name == family.name for name, family in spec.domain.families.items())
+
+
+def test_every_family_is_used_by_some_case_of_some_spec():
+    families = {id(f): f.name for spec in SPECS.values() for f in spec.domain.families.values()}
+    used = {
+        id(spec.domain.families[spec.case(f"float32/{point}").family])
+        for spec in SPECS.values()
+        for point in listed(spec)
+    }
+    assert {families[each] for each in families.keys() - used} == set()
+
+
+@EACH_SPEC
+def test_the_option_of_a_clause_is_one_of_the_call_and_set_in_all_its_cases(spec):
+    for clause in spec.clauses:
+        if clause.option:
+            assert clause.option in spec.option_names()
+            for point in (*clause.smoke, *clause.core):
+                assert clause.option in dict(spec.case(f"float32/{point}").options), point
+
+
+@EACH_SPEC
+def test_the_domain_covers_every_axis_and_option_of_the_call(spec):
+    assert set(spec.domain.sizes) == set(spec.call.axes)
+    options = spec.option_names() if isinstance(spec.call, Call) else ("steps",)
+    assert set(spec.domain.options) == set(options)
+
+
+@EACH_SPEC
+def test_every_layout_is_exercised(spec):
+    layouts = {spec.case(f"float32/{point}").layout for point in listed(spec)}
+    assert layouts >= {"contiguous", "transposed", "sliced", "offset"}
+
+
+def costs(spec, **axes):
+    sizes = Sizes(axes)
+    return {name: formula(sizes) for name, formula in vars(spec.costs).items()}
+
+
+@pytest.mark.parametrize(
+    ("size", "flops", "words"), [(100, 2_000_000, 30_000), (2, 16, 12), (1, 2, 3)]
+)
+def test_the_product_of_two_squares_has_the_numbers_of_the_catalogue(size, flops, words):
+    got = costs(MATMUL, m=size, k=size, n=size, bm=32, bn=32)
+    assert (got["flops"], got["compulsory"], got["memory"]) == (flops, words, 0)
+
+
+def test_a_hundred_squared_float32_product_does_17_operations_per_byte_and_25_per_byte_read():
+    got = costs(MATMUL, m=100, k=100, n=100, bm=32, bn=32)
+    written = 100 * 100
+    assert got["flops"] / (4 * (got["compulsory"] - written)) == 25
+    assert round(got["flops"] / (4 * got["compulsory"]), 1) == 16.7
+
+
+@pytest.mark.parametrize("n", [32, 256, 1024])
+def test_a_tile_of_32_cuts_the_loads_of_a_square_product_32_times(n):
+    tiled, naive = (costs(MATMUL, m=n, k=n, n=n, bm=b, bn=b)["traffic"] for b in (32, 1))
+    assert tiled == 2 * n**3 // 32 + n**2
+    assert naive == 2 * n**3 + n**2
+    assert naive - n**2 == 32 * (tiled - n**2)
+
+
+def count_tiled_product(m, k, n, bm, bn):
+    """Elements that a kernel moves: per tile of out its rows of a, its columns of b, itself."""
+    moved = 0
+    for i in range(0, m, bm):
+        for j in range(0, n, bn):
+            rows, columns = min(bm, m - i), min(bn, n - j)
+            moved += rows * k + k * columns + rows * columns
+    return moved
+
+
+@SMALL
+@given(*[st.integers(1, 40)] * 3, *[st.integers(1, 16)] * 2)
+def test_the_traffic_of_a_tiled_product_is_what_its_tiles_load_and_store(m, k, n, bm, bn):
+    got = costs(MATMUL, m=m, k=k, n=n, bm=bm, bn=bn)
+    assert got["traffic"] == count_tiled_product(m, k, n, bm, bn)
+    assert got["traffic"] >= got["compulsory"]
+
+
+def test_one_tile_as_large_as_the_product_moves_the_compulsory_elements_only():
+    got = costs(MATMUL, m=40, k=70, n=50, bm=64, bn=64)
+    assert got["traffic"] == got["compulsory"] == 40 * 70 + 70 * 50 + 40 * 50
+
+
+@SMALL
+@given(*[st.integers(0, 6)] * 3)
+def test_a_product_does_one_multiplication_and_one_addition_per_term(m, k, n):
+    count = 0
+    for _ in range(m):
+        for _ in range(n):
+            for _ in range(k):
+                count += 2
+    assert costs(MATMUL, m=m, k=k, n=n, bm=1, bn=1)["flops"] == count
+
+
+def count_attention(b, h, tq, tk, d, dv):
+    """FLOPs and exponentials of the two products and the softmax, pair by pair."""
+    flops = exps = 0
+    for _ in range(b * h * tq):
+        for _ in range(tk):
+            flops += sum(2 for _ in range(d)) + sum(2 for _ in range(dv))
+            exps += 1
+    return flops, exps
+
+
+@SMALL
+@given(*[st.integers(1, 3)] * 2, *[st.integers(0, 5)] * 2, *[st.integers(1, 4)] * 2)
+def test_attention_does_two_products_and_one_exponential_per_pair(b, h, tq, tk, d, dv):
+    got = costs(ATTENTION, b=b, h=h, tq=tq, tk=tk, d=d, dv=dv)
+    assert (got["flops"], got["exps"]) == count_attention(b, h, tq, tk, d, dv)
+
+
+@SMALL
+@given(*[st.integers(1, 3)] * 2, *[st.integers(0, 9)] * 2, *[st.integers(1, 8)] * 2)
+def test_standard_attention_writes_and_reads_scores_and_weights_once_each(b, h, tq, tk, d, dv):
+    got = costs(ATTENTION, b=b, h=h, tq=tq, tk=tk, d=d, dv=dv)
+    scores = tq * d + tk * d + tq * tk
+    softmax = tq * tk + tq * tk
+    values = tq * tk + tk * dv + tq * dv
+    assert got["traffic"] == b * h * (scores + softmax + values)
+    assert got["traffic"] - got["compulsory"] == 4 * b * h * tq * tk == 2 * got["memory"]
+
+
+def test_attention_at_1024_by_64_has_the_numbers_of_the_catalogue():
+    got = costs(ATTENTION, b=1, h=1, tq=1024, tk=1024, d=64, dv=64)
+    assert 4 * 2 * 1024 * 64 == 524_288
+    assert got["compulsory"] * 4 == 2 * 524_288
+    assert got["flops"] == 4 * 1024**2 * 64
+    assert got["memory"] * 2 == 2 * 2 * 1024**2
+
+
+@SMALL
+@given(*[st.integers(1, 3)] * 4, st.integers(1, 9))
+def test_one_step_of_a_full_cache_reads_every_token_once(b, hkv, g, d, capacity):
+    got = costs(CACHE, b=b, hq=hkv * g, hkv=hkv, d=d, capacity=capacity)
+    assert got["flops"] == count_attention(b, hkv * g, 1, capacity, d, d)[0]
+    assert got["exps"] == b * hkv * g * capacity
+    tokens, query_and_out = 2 * b * hkv * capacity * d, 2 * b * hkv * g * d
+    assert got["memory"] == tokens
+    assert got["traffic"] == got["compulsory"] == tokens + query_and_out
+
+
+def test_a_cache_shrinks_by_the_group_size():
+    sizes = {"b": 1, "hq": 96, "d": 128, "capacity": 2048}
+    full, shared = (costs(CACHE, hkv=hkv, **sizes)["memory"] for hkv in (96, 1))
+    assert full == 96 * shared
+    assert 96 * 4 * full == 19_327_352_832  # GPT-3: 96 layers of 4-byte numbers, 19.3 GB
+
+
+def test_an_axis_that_a_formula_lacks_is_named():
+    with pytest.raises(AttributeError) as raised:
+        costs(MATMUL, m=1, k=2, n=3)
+    assert str(raised.value) == "no axis 'bn': wanted m, k, n"
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "axes", "dtypes"),
+    [
+        ("q: b h tq d", ["q"], [("b", "h", "tq", "d")], [None]),
+        ("a: m k, b: k n", ["a", "b"], [("m", "k"), ("k", "n")], [None, None]),
+        ("lse: b h tq float32", ["lse"], [("b", "h", "tq")], ["float32"]),
+        ("table: b n int32", ["table"], [("b", "n")], ["int32"]),
+        ("k: b 1 tk d", ["k"], [("b", "1", "tk", "d")], [None]),
+    ],
+)
+def test_tensors_are_read_from_their_line_of_text(text, names, axes, dtypes):
+    tensors = parse_tensors(text)
+    assert [t.name for t in tensors] == names
+    assert [t.axes for t in tensors] == axes
+    assert [t.dtype for t in tensors] == dtypes
+
+
+@pytest.mark.parametrize("text", ["q", "q b h", "q:", "q: b h, k"])
+def test_a_tensor_without_axes_is_refused_with_an_example(text):
+    with pytest.raises(ValueError) as raised:
+        parse_tensors(text)
+    assert str(raised.value).endswith("wanted 'name: axis axis ...', as in 'q: b h tq d'")
+
+
+def test_a_literal_axis_is_its_own_size_and_float32_statistics_are_float64_beside_float64():
+    keys, lse = parse_tensors("k: b 1 d, lse: b float32")
+    assert keys.shape({"b": 2, "d": 8}) == (2, 1, 8)
+    assert [lse.dtype_in(d) for d in ("float64", "float16")] == ["float64", "float32"]
+    assert keys.dtype_in("float16") == "float16"
+
+
+PROGRAM = Program(
+    new=("b", "capacity"),
+    operations={"append": operation("k: b t d"), "attend": operation("q: b t d")},
+    stream="t",
+    macros={"decode": ("append", "attend")},
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("attend", [("attend", 1)]),
+        ("append5.attend", [("append", 5), ("attend", 1)]),
+        ("decode2", [("append", 1), ("attend", 1)] * 2),
+        ("append.decode", [("append", 1), ("append", 1), ("attend", 1)]),
+    ],
+)
+def test_the_steps_of_a_program_are_read_with_their_lengths(text, steps):
+    assert PROGRAM.parse_steps(text) == steps
+
+
+def test_the_axes_of_a_program_come_in_the_usual_order_without_its_stream():
+    assert PROGRAM.axes == ("b", "d", "capacity")
+    assert CACHE.call.axes == ("b", "hq", "hkv", "d", "capacity")
+    assert ATTENTION.call.axes == ("b", "h", "tq", "tk", "d", "dv")
