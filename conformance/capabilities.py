@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,13 +48,19 @@ class Capabilities:
             spec = load_spec(str(described["spec"]))
         except LookupError as error:
             raise BadRegistration(f"{name}: {error}") from None
-        _check_kind(name, described["kind"], spec)
-        _among(name, "backend", described["backends"], BACKENDS)
-        _among(name, "dtype", described["dtypes"], spec.domain.dtypes)
+        _check_kind(name, described, spec)
+        _some_of(name, "backends", described["backends"], BACKENDS)
+        _some_of(name, "dtypes", described["dtypes"], spec.domain.dtypes)
         returns = spec.output_names if described["returns"] is None else described["returns"]
-        _among(name, "output in returns", returns, spec.output_names)
+        _some_of(name, "returns", returns, spec.output_names)
         _check_precision(name, described["precision"])
         _among(name, "clause in deviates", described["deviates"], [c.anchor for c in spec.clauses])
+        for role, constant in described["tiles"].items():
+            if not isinstance(constant, str):
+                raise BadRegistration(
+                    f"{name}: tiles[{role!r}] is {constant!r}: wanted the name of a constexpr, "
+                    "as in 'BLOCK_M'"
+                )
         values = frozenset(key for key in described["rename"] if ":" in key)
         renamed = {key.partition(":")[0] for key in described["rename"]}
         _among(name, "option in --map", renamed, spec.option_names())
@@ -129,12 +135,17 @@ def _within(value: Any, limit: Any) -> bool:
     return value in limit
 
 
-def _check_kind(name: str, kind: str, spec: Spec) -> None:
-    wanted = "function" if isinstance(spec.call, Call) else "class"
-    if wanted == "class" and kind == "function":
-        methods = ", ".join(spec.call.operations)
+def _check_kind(name: str, described: Mapping[str, Any], spec: Spec) -> None:
+    if isinstance(spec.call, Call):
+        if described["kind"] == "class":
+            raise BadRegistration(f"{name}: {spec.name} is a function: register a function")
+        return
+    methods = ", ".join(spec.call.operations)
+    lacking = [m for m in spec.call.operations if m not in described["methods"]]
+    if described["kind"] != "class" or lacking:
+        without = f" (it has no {lacking[0]})" if described["kind"] == "class" else ""
         raise BadRegistration(
-            f"{name}: {spec.name} is a program: register a class with methods {methods}"
+            f"{name}: {spec.name} is a program: register a class with methods {methods}{without}"
         )
 
 
@@ -151,9 +162,23 @@ def _check_precision(name: str, declared: Any) -> None:
             raise BadRegistration(f"{name}: {error}") from None
 
 
-def _among(name: str, what: str, given: Any, known: Any) -> None:
+def _some_of(name: str, what: str, given: Sequence[str], known: Sequence[str]) -> None:
+    """At least one, none twice, all known."""
+    if not given:
+        raise BadRegistration(f"{name}: {what} is empty: wanted some of {', '.join(known)}")
+    if twice := [word for word in given if given.count(word) > 1]:
+        raise BadRegistration(f"{name}: {twice[0]!r} stands twice in {what}")
+    _among(name, what, given, known)
+
+
+def _among(name: str, what: str, given: Iterable[str], known: Sequence[str]) -> None:
     for word in given:
         if word not in known:
-            near = difflib.get_close_matches(str(word), list(known), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"wanted {', '.join(known) or 'none'}"
-            raise BadRegistration(f"{name}: unknown {what} {word!r}: {hint}")
+            raise BadRegistration(f"{name}: {unknown_word(word, what, known)}")
+
+
+def unknown_word(word: str, what: str, known: Sequence[str]) -> str:
+    """``unknown dtype in dtypes 'float33': did you mean 'float32'?``."""
+    near = difflib.get_close_matches(str(word), list(known), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"wanted {', '.join(known) or 'none'}"
+    return f"unknown {what} {word!r}: {hint}"

@@ -31,7 +31,7 @@ from kernelproof.conformance.channel import (
 )
 
 _START_SECONDS = 60.0
-WORKER_FILE = str(Path(__file__).with_name("worker.py"))
+_HERE = Path(__file__).parent
 _NOT_ITS_OWN = "does it close file descriptors that it does not own?"
 _OUTPUT_BYTES = 16 << 10
 _MARK = "KERNELPROOF_WORKER"  # in the environment of a worker and of all that it starts
@@ -263,7 +263,7 @@ class _Tail:
         self.wait_for_more(self.size - 1, 0.5)
         dump = self.text().rpartition("Current thread")[2]
         frames = re.findall(r'File "([^"<]+)", line (\d+) in (\S+)', dump)
-        own = [f for f in frames if "/lib/python" not in f[0] and f[0] != WORKER_FILE]
+        own = [f for f in frames if "/lib/python" not in f[0] and Path(f[0]).parent != _HERE]
         for file, number, function in (own or frames)[:1]:
             return f" in {function} ({Path(file).name}, line {number})"
         return ""

@@ -6,11 +6,9 @@ and neither is believed before it is checked.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,109 +16,17 @@ import numpy.typing as npt
 
 from kernelproof.conformance.capabilities import Capabilities
 from kernelproof.conformance.client import Worker, WorkerFailure
-from kernelproof.conformance.layout import NUMPY_DTYPES, lay_out, read_back
+from kernelproof.conformance.diagnosis import diagnose
+from kernelproof.conformance.expectation import Expected, expect, extended_significand
+from kernelproof.conformance.layout import NUMPY_DTYPES, lay_out
 from kernelproof.conformance.verdict import Result, Verdict, Worst
 from kernelproof.spec.contracts.integrity import INTEGRITY_CLAUSES
 from kernelproof.spec.domain import Case
-from kernelproof.spec.language import Call, Clause, Spec, Step, Tensor
-from kernelproof.spec.rounding import Precision, reference_rounding
+from kernelproof.spec.language import Call, Clause, Step, Tensor
 
 Array = npt.NDArray[Any]
 
 HANGS_BEFORE_GIVING_UP = 3
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What one step must give: exact outputs and their bounds, or a refusal."""
-
-    outputs: Mapping[str, Array]
-    bounds: Mapping[str, Array]
-    refusal: str | None = None
-
-
-def extended_significand() -> int | None:
-    """Bits of the widest NumPy float, or None where it is no wider than float64."""
-    bits = int(np.finfo(np.longdouble).nmant) + 1
-    return bits if bits > 53 else None
-
-
-def draw(spec: Spec, case: Case, seed: str) -> list[Step]:
-    """The inputs of a case, rounded to its dtype. Equal seeds and ids draw equal inputs."""
-    digest = hashlib.sha256(f"{seed}|{spec.name}|{case.id}".encode()).digest()
-    rng = np.random.Generator(np.random.PCG64(list(digest)))
-    dtype = NUMPY_DTYPES[case.dtype]
-    steps = []
-    for step in spec.steps(case, rng):
-        inputs = {}
-        for name, array in step.inputs.items():
-            with np.errstate(over="ignore", invalid="ignore"):
-                view = lay_out(np.asarray(array).astype(dtype), case.layout)
-            inputs[name] = np.ascontiguousarray(read_back(view)).reshape(view.shape)
-        steps.append(replace(step, inputs=inputs))
-    return steps
-
-
-@lru_cache(maxsize=8)
-def expect(
-    spec: Spec, case: Case, precision: Precision, seed: str, exact: bool
-) -> tuple[list[Step], list[Expected]]:
-    """Inputs, exact results and bounds of a case.
-
-    float64 cases are computed in extended precision, and the reference's own error, bounded
-    by the same formula, is added to the bound.
-    """
-    steps = draw(spec, case, seed)
-    wide = np.longdouble if case.dtype == "float64" else np.float64
-    rounding = precision.rounding(case.dtype)
-    expected = []
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for step, record in zip(steps, evaluate(spec, case, steps, wide), strict=True):
-            if isinstance(record, Refusal):
-                expected.append(Expected({}, {}, str(record)))
-                continue
-            outputs = spec.call.operations[step.operation].outputs
-            if not outputs:
-                expected.append(Expected({}, {}))
-                continue
-            values = {t.name: np.asarray(getattr(record, t.name)) for t in outputs}
-            if exact:
-                bounds = {t.name: np.zeros(values[t.name].shape) for t in outputs}
-                values = {t.name: _rounded(values[t.name], t, case.dtype) for t in outputs}
-            else:
-                bounds = dict(spec.accuracy(record, rounding))
-                if (bits := extended_significand()) and case.dtype == "float64":
-                    own = spec.accuracy(record, reference_rounding(case.dtype, bits))
-                    bounds = {name: bounds[name] + own[name] for name in bounds}
-            expected.append(Expected(values, bounds))
-    return steps, expected
-
-
-class Refusal(str):
-    """Why the reference refuses an operation."""
-
-
-def evaluate(spec: Spec, case: Case, steps: Sequence[Step], wide: Any) -> list[Any]:
-    """The reference's record of every step, computed in the NumPy dtype ``wide``."""
-    if isinstance(spec.call, Call):
-        reference: Any = spec.reference
-        return [reference(**_widened(step, wide), **step.options) for step in steps]
-    state = spec.reference(**{n: dict(case.axes)[n] for n in spec.call.new}, dtype=wide)
-    records: list[Any] = []
-    for step in steps:
-        try:
-            records.append(getattr(state, step.operation)(**_widened(step, wide)))
-        except OverflowError as error:
-            records.append(Refusal(error))
-    return records
-
-
-def _widened(step: Step, wide: Any) -> dict[str, Array]:
-    return {name: array.astype(wide) for name, array in step.inputs.items()}
-
-
-def _rounded(array: Array, tensor: Tensor, case_dtype: str) -> Array:
-    return array.astype(NUMPY_DTYPES[tensor.dtype_in(case_dtype)]).astype(np.float64)
 
 
 class Judge:
@@ -253,7 +159,7 @@ class Judgement:
         self._worst: Worst | None = None
         self._ratio = 0.0
         self._unbounded = 0
-        self._first_got: dict[str, Array] = {}
+        self._worst_output = np.zeros(0)
 
     def of(self, result: Result, reply: Mapping[str, Any], received: Mapping[str, Array]) -> Result:
         """The verdict. Raises LookupError, TypeError or ValueError for a malformed reply."""
@@ -380,14 +286,13 @@ class Judgement:
                 int((ratio > 1).sum()),
                 int(ratio.size),
             )
-            self._first_got = {output: np.asarray(wide, np.float64)}
+            self._worst_output = np.asarray(wide, np.float64)
 
     def _beyond(self, result: Result) -> Result:
         worst = result.worst
         assert worst is not None
-        resembles = diagnose(
-            self._implementation.spec, self._case, self._steps, worst, self._first_got
-        )
+        spec, got = self._implementation.spec, self._worst_output
+        resembles = diagnose(spec, self._case, self._steps, worst, got)
         return replace(result, verdict=Verdict.FAIL, resembles=resembles)
 
     def _differing(self, runs: Sequence[Any], received: Mapping[str, Array]) -> str:
@@ -400,74 +305,6 @@ class Judgement:
                         "declare atomics=True if that is meant"
                     )
         return ""
-
-
-def diagnose(
-    spec: Spec, case: Case, steps: Sequence[Step], worst: Worst, got: Mapping[str, Array]
-) -> str:
-    """The mutant whose exact result the wrong output resembles most, in words, or nothing.
-
-    A mutant is named if it explains at least nine tenths of the error (root mean square).
-    """
-    records = _with_reference(spec, case, steps, worst.step)
-    best, best_share = "", 0.1
-    for mutant in spec.mutants:
-        with np.errstate(all="ignore"):
-            outputs = mutant.model(records.reference, records.inputs, steps[worst.step].options)
-        if not outputs or worst.output not in outputs:
-            continue
-        wrong = np.asarray(outputs[worst.output], np.float64)
-        share = _unexplained(got[worst.output], records.exact[worst.output], wrong)
-        if share < best_share:
-            best, best_share = f"{mutant.name}: {mutant.sentence}", share
-    return best
-
-
-@dataclass(frozen=True)
-class _Reference:
-    reference: Any
-    inputs: Mapping[str, Array]
-    exact: Mapping[str, Array]
-
-
-def _with_reference(spec: Spec, case: Case, steps: Sequence[Step], last: int) -> _Reference:
-    """The reference (of a program: bound, in its state before the last step), ready to call."""
-    inputs = _widened(steps[last], np.float64)
-    operation = spec.call.operations[steps[last].operation]
-    if isinstance(spec.call, Call):
-        reference: Any = spec.reference
-    else:
-        state = spec.reference(**{n: dict(case.axes)[n] for n in spec.call.new}, dtype=np.float64)
-        for step in steps[:last]:
-            try:
-                getattr(state, step.operation)(**_widened(step, np.float64))
-            except OverflowError:
-                continue
-        reference = getattr(state, steps[last].operation)
-    with np.errstate(all="ignore"):
-        record = reference(**inputs, **steps[last].options)
-    exact = {t.name: np.asarray(getattr(record, t.name)) for t in operation.outputs}
-    return _Reference(reference, inputs, exact)
-
-
-def _unexplained(got: Array, exact: Array, wrong: Array) -> float:
-    """The share of the error that the mutant leaves unexplained; infinite if its NaN differ.
-
-    Where an error is one of NaN or infinities, there is no norm of it: the mutant must have the
-    same ones, and the rest is measured against the values.
-    """
-    if wrong.shape != got.shape or not _same_special(got, wrong):
-        return float("inf")
-    finite = np.isfinite(got) & np.isfinite(exact)
-    whole = got - exact if _same_special(got, exact) else got
-    error, left = np.linalg.norm(whole[finite]), np.linalg.norm((got - wrong)[finite])
-    return float(left / error) if error else 0.0
-
-
-def _same_special(x: Array, y: Array) -> bool:
-    """Whether NaN and infinities are in the same places."""
-    special = ~(np.isfinite(x) & np.isfinite(y))
-    return np.array_equal(x[special], y[special], equal_nan=True)
 
 
 def _raised(raised: Mapping[str, Any]) -> str:

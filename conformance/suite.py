@@ -5,12 +5,12 @@ from __future__ import annotations
 import fnmatch
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kernelproof.conformance.capabilities import BadRegistration, Capabilities
+from kernelproof.conformance.capabilities import BadRegistration, Capabilities, unknown_word
 from kernelproof.conformance.client import Worker, WorkerFailure, WorkerLimits
 from kernelproof.conformance.judge import Judge
 from kernelproof.conformance.targets import Target, entry_point_targets, parse_map, parse_target
@@ -88,6 +88,12 @@ def _one_of(option: str, word: str, known: Any) -> None:
         raise UsageError(f"{option} {word}: wanted one of {', '.join(known)}")
 
 
+def _known(flag: str, words: Iterable[str], known: Sequence[str], what: str) -> None:
+    for word in words:
+        if word not in known:
+            raise UsageError(f"{flag} {word}: {unknown_word(word, what, known)}")
+
+
 def _positive(option: str, value: Any) -> float:
     try:
         number = float(value)
@@ -118,6 +124,10 @@ def _targets(options: dict[str, Any], specs: tuple[str, ...]) -> tuple[Target, .
             targets.append(target)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    if one_spec:
+        spec = load_spec(one_spec)
+        _known("--returns", returns, spec.output_names, "output")
+        _known("--map", (key.partition(":")[0] for key in mapping), spec.option_names(), "option")
     plain = [t.text for t in targets if t.callable is None]
     if (returns or mapping) and plain:
         raise UsageError(

@@ -41,6 +41,8 @@ def parse_target(
     """Read ``kernels.py``, ``pkg.module`` or either with ``:callable``. Raises ValueError."""
     place, colon, name = text.rpartition(":") if ":" in text else (text, "", "")
     looks_like_path = place.endswith(".py") or "/" in place
+    if colon and not name:
+        raise ValueError(f"target {text}: wanted a name behind the colon")
     if looks_like_path:
         path = Path(place).expanduser().resolve()
         if not path.is_file():

@@ -33,7 +33,7 @@ class Checker:
     suite: Suite
 
     def __call__(self, name: str, case: str = ATTENTION, clause: str | None = None) -> Result:
-        """The result of one implementation on one case, citing its spec's first clause or another."""
+        """The result of one implementation on one case, citing the first clause or another."""
         self.suite.read()
         implementation = next(i for i in self.suite.implementations if i.name == name)
         clauses = {c.anchor: c for c in implementation.spec.clauses}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernelproof.conformance.judge import evaluate, expect
+from kernelproof.conformance.expectation import evaluate, expect
 from kernelproof.conformance.layout import NUMPY_DTYPES
 from kernelproof.spec.catalogue import load_spec, spec_names
 from kernelproof.spec.rounding import DTYPES, FORMATS, PRESETS, Precision, resolve_precision

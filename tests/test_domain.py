@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernelproof.conformance.judge import draw
+from kernelproof.conformance.expectation import draw
 from kernelproof.conformance.layout import NUMPY_DTYPES
 from kernelproof.spec.catalogue import load_spec, spec_names
 from kernelproof.spec.domain import LAYOUTS, Case

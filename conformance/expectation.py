@@ -1,0 +1,122 @@
+"""What is right: inputs of a case, exact results, and how far off is still right."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernelproof.conformance.layout import NUMPY_DTYPES, lay_out, read_back
+from kernelproof.spec.domain import Case
+from kernelproof.spec.language import Program, Spec, Step, Tensor
+from kernelproof.spec.rounding import Precision, reference_rounding
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What one step must give: exact outputs and their bounds, or a refusal."""
+
+    outputs: Mapping[str, Array]
+    bounds: Mapping[str, Array]
+    refusal: str | None = None
+
+
+def extended_significand() -> int | None:
+    """Bits of the widest NumPy float, or None where it is no wider than float64."""
+    bits = int(np.finfo(np.longdouble).nmant) + 1
+    return bits if bits > 53 else None
+
+
+def draw(spec: Spec, case: Case, seed: str) -> list[Step]:
+    """The inputs of a case, rounded to its dtype. Equal seeds and ids draw equal inputs."""
+    digest = hashlib.sha256(f"{seed}|{spec.name}|{case.id}".encode()).digest()
+    rng = np.random.Generator(np.random.PCG64(list(digest)))
+    dtype = NUMPY_DTYPES[case.dtype]
+    steps = []
+    for step in spec.steps(case, rng):
+        inputs = {}
+        for name, array in step.inputs.items():
+            with np.errstate(over="ignore", invalid="ignore"):
+                view = lay_out(np.asarray(array).astype(dtype), case.layout)
+            inputs[name] = np.ascontiguousarray(read_back(view)).reshape(view.shape)
+        steps.append(replace(step, inputs=inputs))
+    return steps
+
+
+@lru_cache(maxsize=8)
+def expect(
+    spec: Spec, case: Case, precision: Precision, seed: str, exact: bool
+) -> tuple[list[Step], list[Expected]]:
+    """Inputs, exact results and bounds of a case; ``exact`` allows no error but one rounding.
+
+    float64 cases are computed in extended precision, and the reference's own error, bounded
+    by the same formula, is added to the bound.
+    """
+    steps = draw(spec, case, seed)
+    wide = np.longdouble if case.dtype == "float64" else np.float64
+    rounding, bits = precision.rounding(case.dtype), extended_significand()
+
+    def bounds_of(record: Any) -> Mapping[str, Array]:
+        bounds = spec.accuracy(record, rounding)
+        if case.dtype != "float64" or bits is None:
+            return bounds
+        own = spec.accuracy(record, reference_rounding(case.dtype, bits))
+        return {name: bounds[name] + own[name] for name in bounds}
+
+    expected = []
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for step, record in zip(steps, evaluate(spec, case, steps, wide), strict=True):
+            if isinstance(record, Refusal):
+                expected.append(Expected({}, {}, str(record)))
+                continue
+            outputs = spec.call.operations[step.operation].outputs
+            values = {t.name: np.asarray(getattr(record, t.name)) for t in outputs}
+            if exact:
+                values = {t.name: _rounded(values[t.name], t, case.dtype) for t in outputs}
+                bounds: Mapping[str, Array] = {n: np.zeros(v.shape) for n, v in values.items()}
+            else:
+                bounds = bounds_of(record) if outputs else {}
+            expected.append(Expected(values, bounds))
+    return steps, expected
+
+
+class Refusal(str):
+    """Why the reference refuses an operation."""
+
+
+def calls(
+    spec: Spec, case: Case, steps: Sequence[Step], wide: Any
+) -> Iterator[tuple[Callable[..., Any], dict[str, Array]]]:
+    """The reference of every step with its inputs in the NumPy dtype ``wide``, not yet called.
+
+    Those of a program are bound to one object, which each call takes to its next state.
+    """
+    if isinstance(spec.call, Program):
+        sizes = {name: size for name, size in case.axes if name in spec.call.new}
+        state = spec.reference(**sizes, dtype=wide)
+    for step in steps:
+        program = isinstance(spec.call, Program)
+        reference = getattr(state, step.operation) if program else spec.reference
+        yield reference, {name: array.astype(wide) for name, array in step.inputs.items()}
+
+
+def evaluate(spec: Spec, case: Case, steps: Sequence[Step], wide: Any) -> list[Any]:
+    """The reference's record of every step, or its refusal."""
+    records: list[Any] = []
+    for step, (reference, inputs) in zip(steps, calls(spec, case, steps, wide), strict=True):
+        try:
+            records.append(reference(**inputs, **step.options))
+        except OverflowError as error:
+            records.append(Refusal(error))
+    return records
+
+
+def _rounded(array: Array, tensor: Tensor, case_dtype: str) -> Array:
+    return array.astype(NUMPY_DTYPES[tensor.dtype_in(case_dtype)]).astype(np.float64)

@@ -1,0 +1,273 @@
+"""In the worker: one call of an implementation, on fresh memory, and what it did beside."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from kernelproof.conformance.global_state import read_settings, restore_settings, undo_patches
+from kernelproof.conformance.loading import first_line
+from kernelproof.impls.registration import Registration
+
+_DTYPES = {
+    name: getattr(torch, name)
+    for name in (
+        *("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"),
+        *("bool", "int32", "int64", "uint8"),
+    )
+}
+
+
+_EMPTY = {
+    getattr(torch.ops.aten, name)
+    for name in (
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "empty_permuted",
+        "new_empty",
+        "new_empty_strided",
+    )
+}
+
+
+class Poison(TorchDispatchMode):
+    """Fresh memory is NaN (integers: their largest), so that what is never written shows."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let torch.compile compile: under any other mode it runs the eager function instead."""
+        return True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operator; fill what an aten::empty* returns."""
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket in _EMPTY and isinstance(result, torch.Tensor):
+            _fill(result)
+        return result
+
+
+def _fill(tensor: torch.Tensor) -> None:
+    if tensor.is_floating_point():
+        tensor.fill_(float("nan"))
+    elif tensor.dtype is torch.bool:
+        tensor.fill_(True)
+    else:
+        tensor.fill_(torch.iinfo(tensor.dtype).max)
+
+
+_FRESH = "integrity.fresh-outputs"
+
+
+class Run:
+    """One request: the steps of a case, once or twice, on fresh memory each time."""
+
+    def __init__(
+        self, registration: Registration, request: Mapping[str, Any], device: torch.device
+    ) -> None:
+        self._registration, self._request, self._device = registration, request, device
+        self._sent: dict[str, Any] = {}
+        self._problems: list[dict[str, str]] = []
+        self._kept: list[tuple[str, torch.Tensor]] = []
+
+    def answer(self, storages: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The reply and its storages."""
+        before = read_settings()
+        runs = [self._once(f"{number}", storages) for number in range(self._request["repeat"])]
+        for name, tensor in self._kept:
+            if not np.array_equal(self._sent[name], _bytes(tensor)):
+                self._problem(_FRESH, "a later call overwrote an earlier result")
+                break
+        after = read_settings()
+        for what in sorted(before.keys() | after.keys()):
+            if before.get(what) != after.get(what):
+                self._problem(
+                    "integrity.global-state", f"left {what} changed to {after.get(what)!r}"
+                )
+        restore_settings(before)
+        return {"runs": runs, "problems": self._problems}, self._sent
+
+    def _problem(self, clause: str, message: str) -> None:
+        self._problems.append({"clause": clause, "message": message})
+
+    def _once(self, prefix: str, storages: Mapping[str, Any]) -> list[dict[str, Any]]:
+        target: Any = self._registration.target
+        if (new := self._request["new"]) is not None:
+            dtype = _DTYPES[self._request["dtype"]]
+            target, raised = self._guard(lambda: self._registration.target(**new, dtype=dtype))
+            if raised:
+                return [{"raised": raised, "constructor": True}]
+        steps = []
+        for number, step in enumerate(self._request["steps"]):
+            steps.append(self._step(f"{prefix}.{number}", target, step, storages))
+            if "raised" in steps[-1] and new is None:
+                break
+        return steps
+
+    def _step(
+        self, prefix: str, target: Any, step: Mapping[str, Any], storages: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        memory = Memory(storages, self._device)
+        inputs = [memory.view(view) for view in step["inputs"]]
+        options = self._options(memory, step["options"])
+        operation = (
+            target if self._request["new"] is None else getattr(target, step["operation"], None)
+        )
+        if operation is None:
+            return {
+                "raised": {
+                    "type": "AttributeError",
+                    "message": f"no method {step['operation']!r}",
+                    "where": "",
+                }
+            }
+        start = time.perf_counter()
+        with Poison():
+            result, raised = self._guard(lambda: operation(*inputs, **options))
+            if self._device.type == "cuda":
+                torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+        for patch in undo_patches():
+            self._problem("integrity.global-state", f"replaced {patch}")
+        if changed := memory.changed():
+            self._problem(
+                "integrity.inputs-unchanged", f"{step['operation']} changed its input {changed[0]}"
+            )
+        if raised:
+            return {"raised": raised, "seconds": seconds}
+        outputs = self._outputs(prefix, result, memory)
+        # whoever kept a reference to an input instead of a copy will show it
+        memory.poison()
+        return {**outputs, "seconds": seconds}
+
+    def _options(self, memory: Memory, given: Mapping[str, Any]) -> dict[str, Any]:
+        rename, options = self._registration.rename, {}
+        for name, value in given.items():
+            if f"{name}:{value}" in rename:
+                options[rename[f"{name}:{value}"]] = True
+            else:
+                options[rename.get(name, name)] = memory.value(value)
+        return options
+
+    def _guard(self, act: Callable[[], Any]) -> tuple[Any, dict[str, str] | None]:
+        """The result, or what was raised. KeyboardInterrupt and SystemExit are exceptions too."""
+        try:
+            return act(), None
+        except BaseException as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            own = [f for f in frames if f.filename != __file__] or frames
+            where = f"{Path(own[0].filename).name}:{own[0].lineno}"
+            return None, {
+                "type": type(error).__name__,
+                "message": first_line(error),
+                "where": where,
+            }
+
+    def _outputs(self, prefix: str, result: Any, memory: Memory) -> dict[str, Any]:
+        if result is None:
+            result = ()
+        elif isinstance(result, torch.Tensor):
+            result = (result,)
+        elif not isinstance(result, (tuple, list)):
+            kind = type(result).__name__
+            return {"invalid": f"returned a {kind}: wanted a tensor or a tuple of tensors"}
+        outputs: list[dict[str, Any]] = []
+        names: list[str] = []
+        for number, tensor in enumerate(result):
+            if type(tensor) is not torch.Tensor:
+                kind = type(tensor).__name__
+                return {"invalid": f"output {number} is a {kind}: wanted a plain torch.Tensor"}
+            name = f"{prefix}.{number}"
+            try:
+                self._sent[name] = _bytes(tensor)
+            except (RuntimeError, NotImplementedError, TypeError) as error:
+                return {"invalid": f"output {number} has no plain memory: {first_line(error)}"}
+            if alias := memory.holds(tensor):
+                self._problem(_FRESH, f"output {number} shares memory with input {alias}")
+            if any(_overlap(tensor, kept) for earlier, kept in self._kept if earlier not in names):
+                self._problem(_FRESH, f"output {number} shares memory with an earlier result")
+            names.append(name)
+            self._kept.append((name, tensor))
+            outputs.append(
+                {
+                    "storage": name,
+                    "dtype": str(tensor.dtype).removeprefix("torch."),
+                    "shape": list(tensor.shape),
+                    "device": tensor.device.type,
+                }
+            )
+        return {"outputs": outputs}
+
+
+def _overlap(x: torch.Tensor, y: torch.Tensor) -> bool:
+    """Whether two tensors have a byte in common (or lie across each other)."""
+    first, second = _extent(x), _extent(y)
+    return first[0] < second[1] and second[0] < first[1]
+
+
+def _extent(tensor: torch.Tensor) -> tuple[int, int]:
+    if not tensor.numel():
+        return 0, 0
+    last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
+
+
+def _bytes(tensor: torch.Tensor) -> Any:
+    """A copy of the elements in row-major order, as bytes."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().copy()
+
+
+class Memory:
+    """The inputs of one step: storages as the judge laid them out, at fresh addresses."""
+
+    def __init__(self, storages: Mapping[str, Any], device: torch.device) -> None:
+        self._storages, self._device = storages, device
+        self._made: dict[str, tuple[str, torch.Tensor]] = {}
+
+    def view(self, view: Mapping[str, Any]) -> torch.Tensor:
+        """The tensor that the judge described: dtype, storage, offset, shape and strides."""
+        dtype, raw = _DTYPES[view["dtype"]], self._storages[view["storage"]]
+        storage = (
+            torch.from_numpy(raw.copy()).view(dtype) if raw.size else torch.empty(0, dtype=dtype)
+        )
+        storage = storage.to(self._device)
+        self._made[view["storage"]] = (view["name"], storage)
+        return storage.as_strided(view["shape"], view["strides"], view["offset"])
+
+    def value(self, value: Any) -> Any:
+        """An option: plain, a tensor, or a tuple of those."""
+        if isinstance(value, list):
+            return tuple(self.value(each) for each in value)
+        return self.view(value) if isinstance(value, dict) else value
+
+    def changed(self) -> list[str]:
+        """Names of the inputs whose storage (with what lies around the view) was written to."""
+        return [
+            name
+            for key, (name, storage) in self._made.items()
+            if not np.array_equal(_bytes(storage), self._storages[key])
+        ]
+
+    def holds(self, tensor: torch.Tensor) -> str | None:
+        """The input whose memory this tensor shares."""
+        start = tensor.untyped_storage().data_ptr()
+        for name, storage in self._made.values():
+            own = storage.untyped_storage()
+            if own.nbytes() and own.data_ptr() <= start < own.data_ptr() + own.nbytes():
+                return name
+        return None
+
+    def poison(self) -> None:
+        """Overwrite every input."""
+        for _, storage in self._made.values():
+            _fill(storage)
