@@ -149,6 +149,10 @@ def test(
                 arguments.append(f"--kp-{name}={each}")
     arguments += ["--kp-strict"] if strict else []
     arguments += [f"--junitxml={junitxml}"] if junitxml else []
+    if workers is not None and workers < 0:
+        raise typer.BadParameter(
+            f"{workers} processes: wanted 0 (this one) or more", param_hint="-n"
+        )
     if workers is not None:
         if find_spec("xdist") is None:
             print(

@@ -268,7 +268,8 @@ class Judgement:
             special = ~np.isfinite(exact)
             ratio = np.where(special, np.where(same, 0.0, np.inf), ratio)
             ratio = np.where(~special & ~np.isfinite(wide), np.inf, ratio)
-        self._unbounded += int((np.isinf(bound) & ~special).sum())
+        bound = np.where(special, 0.0, bound)
+        self._unbounded += int(np.isinf(bound).sum())
         worst = float(ratio.max())
         if self._worst is None or worst > self._ratio:
             # of several infinite ratios show the one with the largest finite error

@@ -59,8 +59,11 @@ def option(config: pytest.Config, name: str) -> Any:
     if (configured := config.getini(f"kernelproof_{ini}")) not in (None, [], "", False):
         return configured
     variable = os.environ.get(f"KERNELPROOF_{ini.upper()}")
-    if variable and OPTIONS[name].get("action") == "append":
+    action = OPTIONS[name].get("action")
+    if variable and action == "append":
         return variable.split()
+    if variable and action == "store_true":
+        return variable.lower() not in ("0", "false", "no", "off")
     return variable or _DEFAULTS.get(name)
 
 

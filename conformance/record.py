@@ -83,20 +83,19 @@ class RunRecord:
                 for each in self.suite.implementations
             ],
             "summary": [s.to_json() for s in standings(self.suite, self.results)],
-            "checks": [_without_target(r) for r in self.results],
+            "checks": [r.to_json() for r in self.results],
         }
 
 
-def _without_target(result: Result) -> dict[str, Any]:
-    record = result.to_json()
-    del record["target"]
-    return record
-
-
 def write(path: Path, document: dict[str, Any]) -> None:
-    """Write whole or not at all. Raises OSError."""
+    """Write whole or not at all; into a device or a pipe, directly. Raises OSError."""
+    path = path.resolve()  # a link is followed, not replaced
+    if path.exists() and not path.is_file():
+        with path.open("w") as stream:
+            json.dump(document, stream, indent=1, allow_nan=False)
+        return
     with tempfile.NamedTemporaryFile(
-        "w", dir=path.resolve().parent, prefix=f".{path.name}.", suffix=".part", delete=False
+        "w", dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
     ) as file:
         try:
             json.dump(document, file, indent=1, allow_nan=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -51,15 +50,7 @@ def failure_text(result: Result) -> str:
         ]
     if result.resembles:
         lines += _wrapped("like", result.resembles)
-    return "\n".join([*lines, f"  replay  {replay_line(result)}"])
-
-
-def replay_line(result: Result) -> str:
-    """The command that runs this one case again."""
-    words = ["kernelproof", "test"]
-    words += [] if result.target.startswith("kernelproof.impls") else [result.target]
-    words += ["--impl", result.implementation, "--backend", result.backend, "--spec", result.spec]
-    return shlex.join([*words, "--case", result.case])
+    return "\n".join([*lines, f"  replay  {result.replay}"])
 
 
 def ratio_text(ratio: float | None) -> str:
@@ -150,7 +141,7 @@ COLUMNS = (
     *("ratio", "passed", "failed", "unsupp.", "unmeas.", "time"),
 )
 _LEFT = 4  # columns of words; the others are numbers, set to the right
-_COLORS = {"conformant": "green", "passes": "yellow", "not conformant": "red"}
+_COLORS = {"conformant": "green", "passes": "yellow", "not conformant": "red", "not run": "yellow"}
 
 
 def write_summary(
@@ -205,7 +196,7 @@ def _notes(standing: Standing) -> list[str]:
         words.append("unsupported: " + "; ".join(f"{reason} ({n})" for reason, n in reasons))
     if standing.unmeasured:
         words.append(f"unmeasured: {standing.unmeasured}")
-    if standing.missing and not standing.failed:
+    if standing.missing and standing.verdict == "passes":
         rest = len(standing.missing) - 4
         more = f" and {rest} more" if rest > 0 else ""
         words.append(f"clauses not exercised: {', '.join(standing.missing[:4])}{more}")
@@ -231,5 +222,7 @@ def _ending(suite: Suite, results: Sequence[Result]) -> list[str]:
     failing = sum(r.verdict.failing for r in results)
     settings = suite.settings
     seed = "" if settings.seed == "0" else f", seed {settings.seed}"
-    words = f"{failing} failing" if failing else "all pass" if results else "nothing run"
-    return [f"{len(results):,} checks, {words}; tier {settings.tier}{seed}"]
+    ran = any(r.check != "registration" for r in results)
+    words = f"{failing} failing" if failing else "all pass" if ran else "nothing selected"
+    checks = "1 check" if len(results) == 1 else f"{len(results):,} checks"
+    return [f"{checks}, {words}; tier {settings.tier}{seed}"]

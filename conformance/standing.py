@@ -16,7 +16,8 @@ class Standing:
     """One implementation of one spec on one backend.
 
     verdict: ``conformant`` if nothing failed and every mandatory clause was exercised,
-        ``passes`` if nothing failed but some clauses were not, else ``not conformant``.
+        ``passes`` if nothing failed but some clauses were not, ``not run`` if no check ran,
+        else ``not conformant``.
     missing: mandatory clauses that no passing check cited. A clause about an option is
         mandatory for implementations that take the option.
     """
@@ -71,12 +72,18 @@ def _standing(
     measured = [r for r in results if r.ratio is not None]
     unmeasured = [r.message for r in results if r.verdict is Verdict.UNMEASURED]
     missing = _missing(suite, spec, name, results)
-    failing = any(verdict.failing for verdict in counts)
+    ran = set(counts) - {Verdict.UNSUPPORTED}
+    if not ran:
+        verdict = "not run"
+    elif any(each.failing for each in ran):
+        verdict = "not conformant"
+    else:
+        verdict = "passes" if missing else "conformant"
     return Standing(
         spec=spec,
         implementation=name,
         backend=backend,
-        verdict="not conformant" if failing else "passes" if missing else "conformant",
+        verdict=verdict,
         missing=missing,
         presets=tuple(dict.fromkeys(r.preset for r in results)),
         worst=max(measured, key=lambda r: r.ratio or 0.0, default=None),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
 import os
 import secrets
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -64,6 +66,8 @@ class Settings:
                 except LookupError as error:
                     raise UsageError(f"--spec: {error}") from None
         seed = str(options["seed"])
+        if seed != "random" and not seed.isdecimal():
+            raise UsageError(f"--seed {seed}: wanted a whole number or 'random'")
         return cls(
             targets=_targets(options, specs),
             specs=specs,
@@ -71,7 +75,7 @@ class Settings:
             backends=tuple(options.get("backends") or ()),
             dtypes=tuple(options.get("dtypes") or ()),
             tier=options["tier"],
-            seed=secrets.token_hex(8) if seed == "random" else seed,
+            seed=str(secrets.randbits(64)) if seed == "random" else seed,
             require=options.get("require"),
             cases=tuple(options.get("cases") or ()),
             limits=WorkerLimits(
@@ -356,7 +360,15 @@ class Suite:
         result = self._judge.check(
             planned.implementation, worker, planned.backend, planned.case, planned.clause
         )
-        return replace(result, target=self.settings.targets[planned.implementation.target].text)
+        return replace(result, replay=self._replay(planned))
+
+    def _replay(self, planned: Planned) -> str:
+        """The command that runs this one check again."""
+        implementation, settings = planned.implementation, self.settings
+        words = ["kernelproof", "test", *settings.targets[implementation.target].words()]
+        words += ["--spec", implementation.spec.name, "--impl", glob.escape(implementation.name)]
+        words += ["--backend", planned.backend, "--case", planned.case.id]
+        return shlex.join(words + (["--seed", settings.seed] if settings.seed != "0" else []))
 
     def warm(self) -> None:
         """Start the workers that the plan needs, without waiting for them."""
@@ -405,5 +417,4 @@ def _registration(name: str, verdict: Verdict, problems: list[str]) -> Result:
         clause="registration",
         verdict=verdict,
         message="; ".join(problems),
-        target=name,
     )

@@ -14,7 +14,10 @@ ENTRY_POINT_GROUP = "kernelproof.implementations"
 
 @dataclass(frozen=True)
 class Target:
-    """A Python file or a module, perhaps one callable in it; ``text`` as the user wrote it."""
+    """A Python file or a module, perhaps one callable in it; ``text`` as the user wrote it.
+
+    installed: found through an entry point; the user wrote nothing.
+    """
 
     text: str
     path: str | None = None
@@ -24,6 +27,14 @@ class Target:
     dtypes: tuple[str, ...] = ()
     returns: tuple[str, ...] = ()
     map: Mapping[str, str] = field(default_factory=dict)
+    installed: bool = False
+
+    def words(self) -> list[str]:
+        """The words of a command line that name it."""
+        words = [] if self.installed else [self.text]
+        words += ["--returns", ",".join(self.returns)] if self.returns else []
+        mapping = ",".join(f"{option}={keyword}" for option, keyword in self.map.items())
+        return [*words, *(["--map", mapping] if mapping else [])]
 
     def to_json(self) -> dict[str, Any]:
         """What the worker needs to load it."""
@@ -40,6 +51,7 @@ def parse_target(
 ) -> Target:
     """Read ``kernels.py``, ``pkg.module`` or either with ``:callable``. Raises ValueError."""
     place, colon, name = text.rpartition(":") if ":" in text else (text, "", "")
+    location: tuple[str | None, str | None]
     looks_like_path = place.endswith(".py") or "/" in place
     if colon and not name:
         raise ValueError(f"target {text}: wanted a name behind the colon")
@@ -50,28 +62,30 @@ def parse_target(
             raise ValueError(
                 f"target {text}: {place} {what}: wanted a Python file or a module name"
             )
-        where = {"path": str(path)}
+        location = str(path), None
     elif re.fullmatch(r"[A-Za-z_][\w.]*", place):
-        where = {"module": place}
+        location = None, place
     else:
         raise ValueError(
             f"target {text!r}: wanted kernels.py, package.module, or either with :callable"
         )
     return Target(
         text,
+        *location,
         callable=name if colon else None,
         spec=spec if colon else None,
         dtypes=tuple(dtypes) if colon else (),
         returns=tuple(returns) if colon else (),
         map=dict(mapping or {}) if colon else {},
-        **where,
     )
 
 
 def entry_point_targets() -> list[Target]:
     """Installed implementations, the built-in ones among them."""
     found = sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP))
-    return [Target(point.value, module=point.value) for point in dict.fromkeys(found)]
+    return [
+        Target(point.value, module=point.value, installed=True) for point in dict.fromkeys(found)
+    ]
 
 
 def parse_map(text: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -57,8 +57,8 @@ class Result:
     worst: Worst | None = None
     message: str = ""
     resembles: str = ""
+    replay: str = ""
     seconds: float = 0.0
-    target: str = field(default="", compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: infinities and NaN as strings, since JSON has neither."""

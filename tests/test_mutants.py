@@ -23,6 +23,9 @@ from kernelproof.spec.rounding import DTYPES, resolve_precision
 ADEQUATE = 10
 """How many bounds a bug must be off somewhere, so that rounding errors cannot hide it."""
 
+CASES_TOLD = 4
+"""In how many of the cases that expose it the name of a mutant is asked for: each takes time."""
+
 SPECS = {name: load_spec(name) for name in spec_names()}
 EACH_SPEC = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 EACH_DTYPE = pytest.mark.parametrize("dtype", DTYPES)
@@ -158,9 +161,10 @@ def test_a_wrong_result_is_told_by_the_mutant_that_made_it(spec, dtype):
     verdicts = {mutant.name: [] for mutant in spec.mutants}
     for judged in smoke_steps(spec, dtype):
         for mutant in spec.mutants:
-            name, got, power = judged.worst_of(mutant)
-            if power > ADEQUATE:
-                verdicts[mutant.name].append(is_told(judged, name, got, mutant))
+            if len(verdicts[mutant.name]) < CASES_TOLD:
+                name, got, power = judged.worst_of(mutant)
+                if power > ADEQUATE:
+                    verdicts[mutant.name].append(is_told(judged, name, got, mutant))
     missed = [name for name, right in verdicts.items() if sum(right) <= len(right) / 2]
     assert len(missed) <= len(spec.mutants) / 5, missed
 
@@ -193,7 +197,7 @@ def test_an_error_of_nan_or_infinities_is_told_by_its_mutant(name, point, mutant
     [judged] = judged_steps(spec, spec.case(f"float32/{point}"), *accuracy(spec))
     output, got, power = judged.worst_of(planted)
     assert power == np.inf
-    assert judged.told(output, got) == planted
+    assert is_told(judged, output, got, planted)
 
 
 @EACH_SPEC

@@ -46,8 +46,20 @@ def _heads_modulo(k: Array, v: Array, g: int) -> tuple[Array, Array]:
     return np.tile(k, (1, g, 1, 1)), np.tile(v, (1, g, 1, 1))
 
 
+def _empty_attend_nan(reference: Any, x: Mapping[str, Any], options: Any) -> Outputs | None:
+    exact = reference(**x)
+    return None if exact.k.shape[2] else {"out": np.full(exact.out.shape, np.nan)}
+
+
+def _nan_hidden(reference: Any, x: Mapping[str, Any], options: Any) -> Outputs:
+    exact = reference(**x)
+    return {"out": np.nan_to_num(exact.out), "lse": np.nan_to_num(exact.lse, neginf=-np.inf)}
+
+
 CACHE_MUTANTS = mutants(
     {
+        "empty-attend-nan": ("attend before any append divides 0 by 0", _empty_attend_nan),
+        "nan-hidden": ("NaN is replaced by zero", _nan_hidden),
         "last-token-lost": (
             "the newest token is not read",
             _state(lambda k, v, g: (k[:, :, :-1], v[:, :, :-1])),

@@ -54,8 +54,14 @@ def _zero_times_infinity(a: Any, b: Any) -> Any:
     return np.nan_to_num(a, posinf=6e4, neginf=-6e4), np.nan_to_num(b, posinf=6e4, neginf=-6e4)
 
 
+def _empty_sum_unwritten(reference: Any, x: Mapping[str, Any], options: Any) -> Outputs | None:
+    out = reference(**x).out
+    return None if x["a"].shape[1] else {"out": np.full(out.shape, np.nan)}
+
+
 MATMUL_MUTANTS = mutants(
     {
+        "empty-sum-unwritten": ("k = 0 leaves out as it was allocated", _empty_sum_unwritten),
         "zeros": (
             "returns zeros",
             _changed(lambda a, b: (0 * a, b) if np.isfinite(a).all() else None),
