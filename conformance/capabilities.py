@@ -44,6 +44,8 @@ class Capabilities:
     def read(cls, target: int, number: int, described: Mapping[str, Any]) -> Capabilities:
         """Check a description. Raises BadRegistration with one sentence."""
         name = described["name"]
+        if not isinstance(name, str) or not name.strip():
+            raise BadRegistration(f"an implementation is called {name!r}: wanted a name to print")
         try:
             spec = load_spec(str(described["spec"]))
         except LookupError as error:

@@ -41,7 +41,7 @@ class WorkerFailure(Exception):
     """A call that got no answer: ``kind`` is crash or timeout; the message is one sentence."""
 
     def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.kind = kind
 
 
@@ -123,7 +123,7 @@ class Worker:
             process.channel.send({**request, "number": self._number}, storages, seconds)
             reply, received = process.channel.receive(seconds)
             if reply.get("number") == self._number:
-                return reply, received
+                return printable(reply), received
             failure = WorkerFailure("crash", "answered a request that was not asked")
         except ChannelClosed:
             failure = WorkerFailure("crash", process.epitaph())
@@ -133,6 +133,17 @@ class Worker:
             failure = WorkerFailure("crash", f"wrote into the judge's channel: {error}")
         self.restart()
         raise failure
+
+
+def printable(value: Any) -> Any:
+    """The same JSON without control characters: a worker's words go to a terminal."""
+    if isinstance(value, str):
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
+    if isinstance(value, list):
+        return [printable(each) for each in value]
+    if isinstance(value, dict):
+        return {printable(name): printable(each) for name, each in value.items()}
+    return value
 
 
 class _Process:
@@ -181,7 +192,8 @@ class _Process:
         except (ChannelClosed, ChannelTimeout, BadFrame):
             self.kill()
             lines = self._output.text().strip().splitlines() or ["it printed nothing"]
-            raise WorkerUnavailable(f"the worker process cannot start: {lines[-1]}") from None
+            last = printable(lines[-1])
+            raise WorkerUnavailable(f"the worker process cannot start: {last}") from None
         self._ready = True
 
     def epitaph(self) -> str:

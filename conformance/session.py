@@ -21,6 +21,13 @@ EXIT_INCONCLUSIVE = 7
 EXIT_INFRASTRUCTURE = 9
 
 
+class Infrastructure(pytest.exit.Exception):  # type: ignore[name-defined, misc]  # untyped there
+    """Ends the run with exit code 9: nothing of it is an implementation's fault."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, returncode=EXIT_INFRASTRUCTURE)
+
+
 class Session:
     """Registered as a plugin while the suite's checks are part of a pytest run."""
 
@@ -61,7 +68,7 @@ class Session:
             self.suite.close()
             raise pytest.UsageError(str(error)) from None
         except WorkerUnavailable as error:
-            pytest.exit(str(error), returncode=EXIT_INFRASTRUCTURE)
+            raise Infrastructure(str(error)) from None
         if self._console:
             writer = self._config.get_terminal_writer()
             self._progress = reporting.Progress(writer, len(self.plan[0]), self.suite)
@@ -91,7 +98,7 @@ class Session:
         try:
             result = item.result if isinstance(item, Registered) else self.suite.check(item)
         except WorkerUnavailable as error:
-            pytest.exit(str(error), returncode=EXIT_INFRASTRUCTURE)
+            raise Infrastructure(str(error)) from None
         node.kernelproof_result = result.to_json()
         for name in ("spec", "implementation", "backend", "case", "clause", "verdict", "ratio"):
             node.user_properties.append((name, node.kernelproof_result[name]))

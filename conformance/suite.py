@@ -81,7 +81,7 @@ class Settings:
             limits=WorkerLimits(
                 call_seconds=_positive("--timeout", options["timeout"]),
                 import_seconds=_positive("--import-timeout", options["import_timeout"]),
-                memory=int(_positive("--memory", options["memory"]) * 2**30),
+                memory=int(_positive("--memory", options["memory"], least=1) * 2**30),
                 threads=options.get("threads") or 0,
             ),
         )
@@ -98,13 +98,15 @@ def _known(flag: str, words: Iterable[str], known: Sequence[str], what: str) -> 
             raise UsageError(f"{flag} {word}: {unknown_word(word, what, known)}")
 
 
-def _positive(option: str, value: Any) -> float:
+def _positive(option: str, value: Any, least: float = 0) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = -1.0
-    if not 0 < number < float("inf"):
-        raise UsageError(f"{option} {value}: wanted a number above 0")
+    if not 0 < number < float("inf") or number < least:
+        raise UsageError(
+            f"{option} {value}: wanted {f'at least {least:g}' if least else 'above 0'}"
+        )
     return number
 
 

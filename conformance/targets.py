@@ -51,7 +51,7 @@ def parse_target(
 ) -> Target:
     """Read ``kernels.py``, ``pkg.module`` or either with ``:callable``. Raises ValueError."""
     place, colon, name = text.rpartition(":") if ":" in text else (text, "", "")
-    location: tuple[str | None, str | None]
+    path: Path | None = None
     looks_like_path = place.endswith(".py") or "/" in place
     if colon and not name:
         raise ValueError(f"target {text}: wanted a name behind the colon")
@@ -62,16 +62,14 @@ def parse_target(
             raise ValueError(
                 f"target {text}: {place} {what}: wanted a Python file or a module name"
             )
-        location = str(path), None
-    elif re.fullmatch(r"[A-Za-z_][\w.]*", place):
-        location = None, place
-    else:
+    elif not re.fullmatch(r"[A-Za-z_][\w.]*", place):
         raise ValueError(
             f"target {text!r}: wanted kernels.py, package.module, or either with :callable"
         )
     return Target(
         text,
-        *location,
+        path=str(path) if path else None,
+        module=None if path else place,
         callable=name if colon else None,
         spec=spec if colon else None,
         dtypes=tuple(dtypes) if colon else (),

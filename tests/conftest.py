@@ -93,6 +93,7 @@ def run_python() -> Callable[..., Ran]:
             env=clean_environment(**variables),
             capture_output=True,
             text=True,
+            errors="backslashreplace",
             timeout=300,
         )
         return Ran(done.returncode, done.stdout, done.stderr)
