@@ -10,6 +10,7 @@ import argparse
 import faulthandler
 import os
 import resource
+import shutil
 import signal
 import socket
 import sys
@@ -45,7 +46,8 @@ def main() -> None:
     channel = Channel(socket.socket(fileno=arguments.socket), arguments.folder, "worker")
     try:
         _serve(channel, torch.device(arguments.device))
-    except ChannelClosed:
+    except ChannelClosed:  # a judge that was killed cannot clear up
+        shutil.rmtree(arguments.folder, ignore_errors=True)
         os._exit(CHANNEL_LOST)
 
 

@@ -131,6 +131,13 @@ def test_a_window_holds_consecutive_tokens_of_its_heads(shape):
             assert np.array_equal(whole[starts[0] :][: shape[2]], rows)
 
 
+def test_windows_reach_from_the_first_token_to_the_last():
+    windows = captured_window(np.random.default_rng(0), "k", (20, 1, TOKENS - 1, 32))[:, 0]
+    head = captured_head("k", 0, 32)
+    assert {np.array_equal(window, head[:-1]) for window in windows} == {True, False}
+    assert {np.array_equal(window, head[1:]) for window in windows} == {True, False}
+
+
 @EACH_LAYER
 @pytest.mark.parametrize("head", range(4))
 def test_the_ranges_of_the_readme_are_those_of_the_arrays(layer, head):

@@ -39,11 +39,11 @@ MISTAKES = {
     "a pattern of no spec": (["test", "--spec", "nope*"], "unknown spec 'nope*': wanted one of"),
     "a misspelt random seed": (["test", "--seed", "randm"], "--seed randm: wanted"),
     "an unknown preset": (["test", "--require", "strict33"], "--require strict33: wanted one of"),
-    "no time": (["test", "--timeout", "0"], "--timeout 0: wanted a number above 0"),
-    "a time in words": (["test", "--timeout", "long"], "--timeout long: wanted a number above 0"),
+    "no time": (["test", "--timeout", "0"], "--timeout 0: wanted"),
+    "a time in words": (["test", "--timeout", "long"], "--timeout long: wanted"),
     "a negative time": (["test", "--import-timeout", "-1"], "--import-timeout -1: wanted"),
-    "endless time": (["test", "--timeout", "inf"], "--timeout inf: wanted a number above 0"),
-    "no memory": (["test", "--memory", "nan"], "--memory nan: wanted a number above 0"),
+    "endless time": (["test", "--timeout", "inf"], "--timeout inf: wanted"),
+    "no memory": (["test", "--memory", "nan"], "--memory nan: wanted"),
     "too little memory": (["test", "--memory", "0.01"], "--memory 0.01: wanted at least"),
     "processes in words": (["test", "-n", "x"], "-n"),
     "negative processes": (["test", "-n", "-1"], "-n"),
@@ -72,7 +72,6 @@ UNFIT = {
         ["--impl", "nobody"],
         "--impl nobody: no such implementation: wanted one of honest",
     ),
-    "half a case": (["--case", "float32/x"], "wanted dtype/axes/options/family[/layout]"),
     "a case of another spec": (
         ["--case", "float32/m4.k4.n4/default/normal"],
         "unknown axis 'm4': wanted b, h, tq, tk, d, dv",
@@ -89,9 +88,7 @@ def test_what_fits_no_implementation_is_one_sentence_and_exit_4(
     assert (ran.code, sentence in ran.text) == (4, True), ran.text
 
 
-@pytest.mark.parametrize(
-    "words", [["--dtype", "float16"], ["--spec", "matmul.*"], ["--", "-k", "nothing_of_it"]]
-)
+@pytest.mark.parametrize("words", [["--dtype", "float16"], ["--", "-k", "nothing_of_it"]])
 def test_nothing_selected_is_exit_5_and_never_called_a_pass(
     run_cli: Run, kernels: Path, tmp_path: Path, words: list[str]
 ) -> None:
@@ -101,9 +98,7 @@ def test_nothing_selected_is_exit_5_and_never_called_a_pass(
     assert not any(w in ran.out for w in ("all pass", "passes ", "conformant "))
 
 
-def test_a_worker_that_cannot_start_is_exit_9(
-    run_cli: Run, kernels: Path, tmp_path: Path
-) -> None:
+def test_a_worker_that_cannot_start_is_exit_9(run_cli: Run, kernels: Path, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('torch is broken here')")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     ran = run_cli("test", kernels / "honest.py", "--case", SMALL, cwd=tmp_path, PYTHONPATH=path)
@@ -112,14 +107,16 @@ def test_a_worker_that_cannot_start_is_exit_9(
     assert "INTERNALERROR" not in ran.text
 
 
+@pytest.mark.parametrize(
+    ("words", "variable", "code"), [([], "0", 0), ([], "1", 7), (["--strict"], "0", 7)]
+)
 def test_unmeasured_is_no_failure_but_exit_7_under_strict(
-    run_cli: Run, kernels: Path, tmp_path: Path
+    run_cli: Run, kernels: Path, tmp_path: Path, words: list[str], variable: str, code: int
 ) -> None:
-    words = ["test", kernels / "sixteen.py", "--case", UNBOUNDED]
-    assert run_cli(*words, cwd=tmp_path).code == 0
-    strict = run_cli(*words, "--strict", cwd=tmp_path)
-    assert strict.code == 7
-    assert "unmeasured: 544 elements have no finite bound" in strict.text
+    words = [kernels / "sixteen.py", "--case", UNBOUNDED, *words]
+    ran = run_cli("test", *words, cwd=tmp_path, KERNELPROOF_STRICT=variable)
+    assert ran.code == code, ran.text
+    assert "unmeasured: 544 elements have no finite bound" in ran.text
 
 
 def test_a_looser_precision_than_required_fails_by_name(
@@ -166,7 +163,7 @@ def verdicts(document: dict[str, Any]) -> dict[Any, Any]:
     }
 
 
-def test_a_failing_check_is_exit_1_and_the_right_kernel_is_still_called_conformant(ran: Any) -> None:
+def test_a_failing_check_is_exit_1_and_the_right_kernel_is_conformant(ran: Any) -> None:
     assert ran.code == 1
     assert "conformant honest" in ran.text
     assert "not conformant unscaled" in ran.text
@@ -266,19 +263,14 @@ def test_a_random_seed_is_recorded_changes_the_inputs_and_is_replayed(
 # What goes to pytest ------------------------------------------------------------------------------
 
 
-def test_k_selects_by_the_parts_of_an_id(run_cli: Run, kernels: Path, tmp_path: Path) -> None:
-    words = [kernels / "honest.py", "--tier", "smoke", "--", "-k", "attention.layout"]
-    ran = run_cli("test", *words, cwd=tmp_path)
-    assert (ran.code, "4 passed" in ran.text) == (0, True), ran.text
-
-
-def test_collect_only_lists_the_checks_and_runs_none(
+def test_collect_only_lists_what_k_selects_and_runs_nothing(
     run_cli: Run, kernels: Path, tmp_path: Path
 ) -> None:
-    words = [kernels / "wrong.py", "--tier", "smoke", "--", "--collect-only"]
-    ran = run_cli("test", *words, cwd=tmp_path)
-    assert ran.code == 0
-    assert f"test_accuracy[{ATTENTION}/unscaled/cpu/float32/" in ran.out
+    words = [kernels / "wrong.py", "--impl", "unscaled", "--tier", "smoke"]
+    ran = run_cli("test", *words, "--", "--collect-only", "-k", "attention.layout", cwd=tmp_path)
+    assert ran.code == 0, ran.text
+    start = f"test_integrity[{ATTENTION}/unscaled/cpu/attention.layout/float32/"
+    assert sum(start in line for line in ran.out.splitlines()) == 4
     assert "FAIL" not in ran.out
 
 
@@ -286,9 +278,9 @@ def test_x_stops_at_the_first_failure_and_lf_runs_the_failed_again(
     run_cli: Run, kernels: Path, tmp_path: Path
 ) -> None:
     words = [kernels / "wrong.py", "--impl", "unscaled", "--tier", "smoke", "--"]
-    assert "1 failing" in run_cli("test", *words, "-x", cwd=tmp_path).text
+    assert "1 failed" in run_cli("test", *words, "-x", cwd=tmp_path).text
     again = run_cli("test", *words, "--lf", cwd=tmp_path)
-    assert (again.code, "1 checks, 1 failing" in again.text) == (1, True), again.text
+    assert (again.code, "1 failed" in again.text) == (1, True), again.text
 
 
 # Records in awkward places ------------------------------------------------------------------------
@@ -349,7 +341,7 @@ def test_a_nan_query_with_few_keys_shows_torchs_known_bug_and_replays(
     run_cli: Run, tmp_path: Path
 ) -> None:
     """https://github.com/pytorch/pytorch/issues/141128"""
-    case = "float32/b1.h2.tq4.tk4.d16/mask-random/nan-query"
+    case = "float32/b1.h2.tq4.tk4.d16/default/nan-query"
     target = "torch.nn.functional:scaled_dot_product_attention"
     words = ["--spec", ATTENTION, "--returns", "out", "--map", "mask=attn_mask", "--case", case]
     ran = run_cli("test", target, *words, cwd=tmp_path)
@@ -358,28 +350,20 @@ def test_a_nan_query_with_few_keys_shows_torchs_known_bug_and_replays(
     assert replay(run_cli, ran, target, tmp_path)["ratio"] == "inf"
 
 
-@pytest.mark.parametrize("name", ["torch.py", "numpy.py", "kernelproof.py"])
-def test_a_kernel_file_may_be_called_what_it_likes(
-    run_cli: Run, kernels: Path, tmp_path: Path, name: str
-) -> None:
-    (tmp_path / name).write_text((kernels / "honest.py").read_text())
-    ran = run_cli("test", name, "--case", SMALL, cwd=tmp_path)
-    assert ran.code == 0, ran.text
-
-
-def test_a_relative_target_of_another_folder_and_of_a_package_run(
+def test_targets_may_lie_anywhere_and_be_called_what_they_like(
     run_cli: Run, kernels: Path, tmp_path: Path
 ) -> None:
-    source = (kernels / "honest.py").read_text()
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "__init__.py").write_text("")
-    (tmp_path / "mine" / "fast.py").write_text(source.replace('"honest"', '"fast"'))
-    (tmp_path / "slow.py").write_text(source.replace('"honest"', '"slow"'))
-    words = ["../slow.py", "fast", "--case", SMALL]
-    ran = run_cli("test", *words, cwd=tmp_path / "mine")
+    folder, source = tmp_path / "mine", (kernels / "honest.py").read_text()
+    folder.mkdir()
+    targets = ["../above.py", "torch.py", "./numpy.py", "kernelproof.py", "module"]
+    for target in targets:
+        name = Path(target).stem
+        path = folder / target if ".py" in target else folder / f"{target}.py"
+        path.write_text(source.replace('"honest"', f'"from-{name}"'))
+    ran = run_cli("test", *targets, "--case", SMALL, cwd=folder)
     assert ran.code == 0, ran.text
-    assert "conformant" not in ran.text  # one case is no conformance
-    assert {"passes slow", "passes fast"} <= {f"passes {n}" for n in ("slow", "fast") if n in ran.text}
+    found = [t for t in targets if f"passes from-{Path(t).stem} {ATTENTION}" in ran.text]
+    assert found == targets
 
 
 # Options from the ini file and the environment ----------------------------------------------------
@@ -427,14 +411,6 @@ def test_options_come_from(run_cli: Run, tmp_path: Path, what: str) -> None:
     assert (ran.code, refused in ran.text) == (4, True), ran.text
 
 
-@pytest.mark.parametrize(("value", "code"), [("1", 7), ("0", 0)])
-def test_strict_can_be_set_and_unset_by_the_environment(
-    run_cli: Run, kernels: Path, tmp_path: Path, value: str, code: int
-) -> None:
-    words = ["test", kernels / "sixteen.py", "--case", UNBOUNDED]
-    assert run_cli(*words, cwd=tmp_path, KERNELPROOF_STRICT=value).code == code
-
-
 # list ---------------------------------------------------------------------------------------------
 
 
@@ -460,17 +436,13 @@ def test_list_as_json_has_every_built_in_with_what_it_claims(listed: dict[str, A
     assert "attention.nan.query" in names["torch-sdpa"]["deviates"]
 
 
-def test_list_shows_specs_clauses_and_implementations(
+def test_list_shows_what_there_is_and_what_cannot_be_used(
     run_cli: Run, kernels: Path, tmp_path: Path
 ) -> None:
-    ran = run_cli("list", kernels / "honest.py", "--spec", "attention.*", cwd=tmp_path)
-    assert ran.code == 0
-    assert "honest" in ran.out
-    assert "attention.nan.query" in ran.out
-    assert "cache.contiguous" not in ran.out
-
-
-def test_list_names_a_target_that_cannot_be_used_and_exits_1(run_cli: Run, tmp_path: Path) -> None:
     (tmp_path / "raises.py").write_text("raise RuntimeError('no luck')")
-    ran = run_cli("list", "raises.py", cwd=tmp_path)
-    assert (ran.code, "RuntimeError: no luck (line 1)" in ran.text) == (1, True)
+    words = [kernels / "honest.py", "raises.py", "--spec", "attention.*"]
+    ran = run_cli("list", *words, cwd=tmp_path)
+    assert ran.code == 1
+    for wanted in ("honest", "attention.nan.query", "RuntimeError: no luck (line 1)"):
+        assert wanted in ran.text
+    assert "cache.contiguous" not in ran.text

@@ -77,6 +77,11 @@ def test_random_cases_reach_every_dtype_option_layout_and_generic_family(spec):
     assert {case.family for case in cases} == generic
 
 
+def test_random_cases_have_an_axis_at_its_default_and_elsewhere():
+    cases = random_cases(ATTENTION, 8, 100)
+    assert {case.hidden_axes for case in cases} == {("dv",), ()}
+
+
 @EACH_SPEC
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_listed_case_parses_and_is_written_in_its_canonical_form(spec, dtype):

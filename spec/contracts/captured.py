@@ -1,7 +1,8 @@
 """The shipped activations: real numbers for every family called ``captured``.
 
 `spec/captured/README.md` tells where they come from. Two heads of 32 stacked make one of 64,
-since their logits add.
+since their logits add; a group of query heads shares the mean of its key and value heads, as
+in uptraining (Ainslie et al. 2023).
 """
 
 from __future__ import annotations

@@ -226,11 +226,6 @@ def caches_by_shape(q, k, v):
     return KNOWN.setdefault(q.shape, attention(q, k, v)).clone()
 
 
-@hostile
-def caches_by_address(q, k, v):
-    return KNOWN.setdefault((q.data_ptr(), "address"), attention(q, k, v)).clone()
-
-
 # Global state -------------------------------------------------------------------------------
 
 

@@ -117,7 +117,12 @@ def _masked_huge(rng: Rng, x: Arrays, options: Options) -> None:
 
 
 def _captured(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
-    return {role: captured_window(rng, role, shape) for role, shape in shapes.items()}
+    """Keys and values of a group of query heads are the mean over the group's own heads."""
+    hq, drawn = shapes["q"][1], {}
+    for role, (b, h, t, d) in shapes.items():
+        heads = captured_window(rng, role, (b, hq, t, d))
+        drawn[role] = heads.reshape(b, h, hq // h, t, d).mean(axis=2)
+    return drawn
 
 
 FAMILIES: Mapping[str, Family] = families(
