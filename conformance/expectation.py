@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernelproof.conformance.layout import NUMPY_DTYPES, lay_out, read_back
+from kernelproof.conformance.layout import NUMPY_DTYPES, lay_out, layout_of, read_back
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Program, Spec, Step, Tensor
 from kernelproof.spec.rounding import Precision, reference_rounding
@@ -42,10 +42,11 @@ def draw(spec: Spec, case: Case, seed: str) -> list[Step]:
     steps = []
     for step in spec.steps(case, rng):
         inputs = {}
-        for name, array in step.inputs.items():
+        for position, tensor in enumerate(spec.call.operations[step.operation].inputs):
+            array, layout = step.inputs[tensor.name], layout_of(case.layout, position)
             with np.errstate(over="ignore", invalid="ignore"):
-                view = lay_out(np.asarray(array).astype(dtype), case.layout)
-            inputs[name] = np.ascontiguousarray(read_back(view)).reshape(view.shape)
+                view = lay_out(np.asarray(array).astype(dtype), layout)
+            inputs[tensor.name] = np.ascontiguousarray(read_back(view)).reshape(view.shape)
         steps.append(replace(step, inputs=inputs))
     return steps
 

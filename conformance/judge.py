@@ -18,11 +18,12 @@ from kernelproof.conformance.capabilities import Capabilities
 from kernelproof.conformance.client import Worker, WorkerFailure
 from kernelproof.conformance.diagnosis import diagnose
 from kernelproof.conformance.expectation import Expected, expect, extended_significand
-from kernelproof.conformance.layout import NUMPY_DTYPES, lay_out
+from kernelproof.conformance.layout import NUMPY_DTYPES
+from kernelproof.conformance.request import build_request
 from kernelproof.conformance.verdict import Result, Verdict, Worst
 from kernelproof.spec.contracts.integrity import INTEGRITY_CLAUSES
 from kernelproof.spec.domain import Case
-from kernelproof.spec.language import Call, Clause, Step, Tensor
+from kernelproof.spec.language import Clause, Step, Tensor
 
 Array = npt.NDArray[Any]
 
@@ -67,7 +68,7 @@ class Judge:
             )
         start = time.perf_counter()
         steps, expected = expect(implementation.spec, case, precision, self._seed, clause.exact)
-        request, storages = _request(implementation, case, clause, steps)
+        request, storages = build_request(implementation, case, clause, steps)
         try:
             reply, received = worker.run(request, storages)
         except WorkerFailure as failure:
@@ -91,56 +92,6 @@ class Judge:
                 message=f"the worker's reply is malformed: {type(error).__name__}: {error}",
             )
         return replace(result, seconds=time.perf_counter() - start)
-
-
-def _request(
-    implementation: Capabilities, case: Case, clause: Clause, steps: Sequence[Step]
-) -> tuple[dict[str, Any], dict[str, Array]]:
-    """A run request and its storages. Steps' inputs are laid out again, as they were drawn."""
-    call = implementation.spec.call
-    storages: dict[str, Array] = {}
-
-    def put(name: str, array: Array, dtype: str, layout: str) -> dict[str, Any]:
-        view, key = lay_out(array, layout), f"s{len(storages)}"
-        storages[key] = np.ascontiguousarray(view.storage).view(np.uint8)
-        return {
-            "name": name,
-            "storage": key,
-            "dtype": dtype,
-            "offset": view.offset,
-            "shape": list(view.shape),
-            "strides": list(view.strides),
-        }
-
-    def option(name: str, value: Any) -> Any:
-        if isinstance(value, tuple):
-            return [option(name, each) for each in value]
-        return (
-            put(name, value, str(value.dtype), "contiguous")
-            if isinstance(value, np.ndarray)
-            else value
-        )
-
-    requests = [
-        {
-            "operation": step.operation,
-            "inputs": [
-                put(t.name, step.inputs[t.name], t.dtype or case.dtype, case.layout)
-                for t in call.operations[step.operation].inputs
-            ],
-            "options": {name: option(name, value) for name, value in step.options.items()},
-        }
-        for step in steps
-    ]
-    new = None if isinstance(call, Call) else {n: dict(case.axes)[n] for n in call.new}
-    request = {
-        "implementation": implementation.number,
-        "new": new,
-        "dtype": case.dtype,
-        "steps": requests,
-        "repeat": 2 if clause.repeat else 1,
-    }
-    return request, storages
 
 
 class Judgement:

@@ -33,20 +33,29 @@ class View(NamedTuple):
     strides: tuple[int, ...]
 
 
+_MIXED = ("transposed", "sliced", "columns", "offset")
+
+
+def layout_of(layout: str, position: int) -> str:
+    """The layout of the input at this position, where a case says ``mixed``."""
+    return _MIXED[position % len(_MIXED)] if layout == "mixed" else layout
+
+
 def lay_out(array: Array, layout: str) -> View:
-    """Put an array into a storage of the given layout; all that lies around it is poison."""
-    if layout == "transposed" and array.ndim > 1:
-        axes = (-2, -3) if array.ndim > 2 else (-1, -2)
-        swapped = lay_out(np.swapaxes(array, *axes), "contiguous")
-        swapped_back = list(swapped.strides)
-        swapped_back[axes[0]], swapped_back[axes[1]] = (
-            swapped.strides[axes[1]],
-            swapped.strides[axes[0]],
-        )
-        return View(swapped.storage, 0, array.shape, tuple(swapped_back))
-    if layout == "expanded" and array.ndim and array.shape[0]:
-        first = lay_out(array[0], "contiguous")
-        return View(first.storage, 0, array.shape, (0, *first.strides))
+    """Put an array into a storage of the given layout; all that lies around it is poison.
+
+    Of a repeated or expanded array only the first part along that axis is kept.
+    """
+    if layout in ("transposed", "columns") and array.ndim > 1:
+        axes = (-2, -3) if layout == "transposed" and array.ndim > 2 else (-1, -2)
+        view = lay_out(np.swapaxes(array, *axes), "contiguous")
+        order = list(view.strides)
+        order[axes[0]], order[axes[1]] = view.strides[axes[1]], view.strides[axes[0]]
+        return View(view.storage, 0, array.shape, tuple(order))
+    axis = {"expanded": 0, "repeated": 1}.get(layout)
+    if axis is not None and array.ndim > axis + 1 and array.shape[axis]:
+        view = lay_out(array.take(0, axis), "contiguous")
+        return View(view.storage, 0, array.shape, (*view.strides[:axis], 0, *view.strides[axis:]))
     if layout == "sliced":
         whole = _poison([size + 3 for size in array.shape], array.dtype)
         whole[tuple(slice(1, 1 + size) for size in array.shape)] = array

@@ -28,10 +28,13 @@ OptionValues: TypeAlias = Sequence[Scalar] | Mapping[str, DrawOption] | FreeText
 
 LAYOUTS: Mapping[str, str] = {
     "contiguous": "row-major, nothing around it",
-    "transposed": "the two axes before the last are swapped in memory",
+    "transposed": "the two axes before the last are swapped in memory (of a matrix, its two axes)",
+    "columns": "the last two axes are swapped in memory: the last stride is not 1",
     "sliced": "every axis is a slice of a longer one; what lies between holds NaN",
     "offset": "starts at an odd element of a larger storage that holds NaN elsewhere",
     "expanded": "stride 0 along the first axis",
+    "repeated": "stride 0 along the second axis, as of keys that heads share",
+    "mixed": "each input has another of the layouts transposed, sliced, columns and offset",
 }
 
 

@@ -165,8 +165,8 @@ def test_equal_calls_must_give_equal_bits_unless_atomics_are_declared(hostile: A
 
 
 def sleepers() -> list[psutil.Process]:
-    """Children that hostile callables started."""
-    mark = "import time; time.sleep(600)"
+    """Processes that hostile callables of this process started."""
+    mark = f"import time; time.sleep(600)  # for {os.getpid()}"
     every = psutil.process_iter(["cmdline"])
     return [p for p in every if mark in (p.info["cmdline"] or [""])[-1]]
 

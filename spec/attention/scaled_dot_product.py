@@ -89,6 +89,7 @@ spec = Spec(
                 for c in ("top-left", "bottom-right")
             ),
             "b2.h2.tq64.tk64.d64/mask-random+keep-0.1/normal",
+            "b3.h8.tq20.tk24.d16/default/normal",
             "b1.h1.tq512.tk512.d64/causal-bottom-right/normal",
             "b1.h1.tq256.tk1024.d64/default/normal",
             "b1.h4.tq256.tk256.d32/causal-bottom-right/captured",
@@ -118,7 +119,12 @@ spec = Spec(
             "elsewhere, after the softmax; lse does not change.",
             "semantics",
             smoke=("b2.h2.tq17.tk33.d32/keep-0.1/normal",),
-            core=("b1.h2.tq64.tk64.d64/keep-0.5/unit-value",),
+            core=(
+                "b1.h2.tq64.tk64.d64/keep-0.5/unit-value",
+                "b2.h2.tq33.tk40.d32/causal-bottom-right+keep-0.5/normal",
+                "b2.h2.tq33.tk40.d32/scale-0.3+keep-0.5/normal",
+                "b2.h2.tq33.tk40.d32/causal-top-left+scale-0.3+mask-random+keep-0.1/normal",
+            ),
             option="keep",
         ),
     ),

@@ -447,7 +447,7 @@ def writes_everywhere(q, k, v):
     return attention(q, k, v)
 
 
-SLEEP = "import time; time.sleep(600)"
+SLEEP = f"import time; time.sleep(600)  # for {os.getppid()}"
 TWICE = f"import os\nif os.fork(): os._exit(0)\nos.setsid()\n{SLEEP}"
 
 

@@ -42,11 +42,35 @@ def attention_clauses(heads: str) -> tuple[Clause, ...]:
             "semantics",
             smoke=[
                 f"b2.{h}.tq17.tk33.d32/mask-{m}/normal"
-                for m in ("random", "padding", "shared", "per-head")
+                for m in ("random", "padding", "left-padding", "shared", "per-query", "per-head")
             ],
             core=[f"b3.{h}.tq70.tk130.d64/mask-{m}/heavy-tailed" for m in ("random", "padding")]
             + [f"b2.{h}.tq33.tk33.d32/causal-top-left+mask-random/normal"],
             option="mask",
+        ),
+        Clause(
+            "attention.options.together",
+            "Options hold together: scale, causal and mask each do with the others what they do "
+            "alone.",
+            "semantics",
+            smoke=[
+                f"b2.{h}.tq17.tk40.d32/causal-bottom-right+scale-0.3+mask-random/normal",
+                f"b2.{h}.tq1.tk65.d32/scale-0.3+mask-left-padding/normal",
+            ],
+            core=[
+                f"b2.{h}.{lengths}.d32/{options}/normal"
+                for lengths in ("tq33.tk70", "tq70.tk33", "tq1.tk65")
+                for options in (
+                    "causal-bottom-right+mask-random",
+                    "causal-bottom-right+mask-left-padding",
+                    "causal-bottom-right+scale-0.3",
+                    "causal-top-left+mask-per-query",
+                    "causal-top-left+scale-0.3",
+                    "scale-0.3+mask-matrix",
+                    "scale--0.3+mask-empty-rows",
+                    "causal-bottom-right+scale-0.3+mask-padding",
+                )
+            ],
         ),
         Clause(
             "attention.mask.fully-masked-row",
@@ -69,7 +93,7 @@ def attention_clauses(heads: str) -> tuple[Clause, ...]:
             "causal top-left lets query i attend to keys j <= i.",
             "semantics",
             smoke=_causal("top-left", f"b1.{h}", ((33, 33), (17, 40), (40, 17), (1, 9))),
-            core=_causal("top-left", f"b2.{h}", ((1, 1), (64, 128), (130, 70))),
+            core=_causal("top-left", f"b2.{h}", ((1, 1), (64, 128), (130, 70), (300, 333))),
             option="causal",
         ),
         Clause(
@@ -78,7 +102,10 @@ def attention_clauses(heads: str) -> tuple[Clause, ...]:
             "the first key give out = 0 and lse = -inf.",
             "semantics",
             smoke=_causal("bottom-right", f"b1.{h}", ((33, 33), (17, 40), (40, 17), (1, 9))),
-            core=_causal("bottom-right", f"b2.{h}", ((1, 1), (64, 128), (130, 70))),
+            core=[
+                *_causal("bottom-right", f"b2.{h}", ((1, 1), (64, 128), (130, 70))),
+                *_causal("bottom-right", f"b1.{h}", ((300, 333), (300, 180), (4, 700))),
+            ],
             option="causal",
         ),
         Clause(
@@ -121,11 +148,17 @@ def attention_clauses(heads: str) -> tuple[Clause, ...]:
             "tk = 0 gives zeros (lse -inf); tq = 0, b = 0 or no heads give empty tensors.",
             "semantics",
             smoke=[f"b1.{h}.tq5.tk0.d32/default/normal", f"b1.{h}.tq0.tk9.d32/default/normal"],
-            core=[f"b0.{h}.tq5.tk9.d32/default/normal", f"b1.{no_head}.tq5.tk9.d32/default/normal"],
+            core=[
+                f"b0.{h}.tq5.tk9.d32/default/normal",
+                f"b1.{no_head}.tq5.tk9.d32/default/normal",
+                f"b2.{h}.tq5.tk0.d32/causal-bottom-right+scale-0.3/normal",
+                f"b2.{h}.tq5.tk0.d32/mask-random/normal",
+            ],
         ),
         Clause(
             "attention.shape.ragged",
-            "Lengths of 1, below a tile and not a multiple of one are right.",
+            "Lengths of 1, below a tile and not a multiple of one are right, and so is every "
+            "head size.",
             "semantics",
             smoke=[
                 f"b1.{h}.tq{q}.tk{k}.d64/default/normal" for q, k in ((1, 1), (7, 129), (65, 15))
@@ -133,7 +166,9 @@ def attention_clauses(heads: str) -> tuple[Clause, ...]:
             core=[
                 f"b1.{h}.tq{q}.tk{k}.d64/default/normal"
                 for q, k in ((63, 127), (129, 257), (1, 513))
-            ],
+            ]
+            + [f"b1.{h}.tq9.tk70.d{d}/default/normal" for d in (20, 72, 112, 160, 256)]
+            + [f"b1.{h}.tq640.tk1100.d16/default/normal"],
         ),
         Clause(
             "attention.statistics.wide",
@@ -152,13 +187,13 @@ def attention_clauses(heads: str) -> tuple[Clause, ...]:
             "integrity",
             smoke=[
                 f"b2.{h}.tq17.tk33.d32/default/normal/{layout}"
-                for layout in ("transposed", "sliced", "offset", "expanded")
+                for layout in ("transposed", "columns", "sliced", "offset", "expanded", "mixed")
             ],
             core=[
-                f"b2.{h}.tq33.tk65.d64/causal-bottom-right/normal/{x}"
-                for x in ("transposed", "sliced")
-            ]
-            + [f"b2.{h}.tq33.tk65.d64/mask-random/normal/{x}" for x in ("transposed", "sliced")],
+                f"b2.{h}.tq33.tk65.d64/{options}/normal/{layout}"
+                for options in ("default", "causal-bottom-right", "mask-random")
+                for layout in ("transposed", "sliced", "repeated", "mixed")
+            ],
         ),
         Clause(
             "attention.deterministic",

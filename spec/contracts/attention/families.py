@@ -103,7 +103,7 @@ def _beyond_float16(rng: Rng, x: Arrays, options: Options) -> None:
 
 def _nan_row(name: str) -> Draw:
     def change(rng: Rng, x: Arrays, options: Options) -> None:
-        x[name][..., x[name].shape[-2] // 2, :] = np.nan
+        x[name][-1, -1, x[name].shape[-2] // 2] = np.nan
 
     return _changed(change)
 
@@ -111,7 +111,7 @@ def _nan_row(name: str) -> Draw:
 def _masked_huge(rng: Rng, x: Arrays, options: Options) -> None:
     """Keys that no query may attend to hold the largest numbers that float16 can."""
     mask = np.broadcast_to(options["mask"], (*x["q"].shape[:-1], x["k"].shape[-2]))
-    hidden = ~mask.any(axis=(-2))
+    hidden = ~mask.any(axis=-2)
     for name in ("k", "v"):
         x[name][hidden] = 6e4
 
@@ -143,9 +143,9 @@ FAMILIES: Mapping[str, Family] = families(
         "sink": ("the first key takes most of the weight", _changed(_sink)),
         "one-hot": ("saturated one-hot logits: out selects rows of v", _changed(_one_hot)),
         "beyond-65504": ("equal logits beyond float16's range", _changed(_beyond_float16)),
-        "nan-query": ("one query row is NaN", _nan_row("q")),
-        "nan-key": ("one key row is NaN", _nan_row("k")),
-        "nan-value": ("one value row is NaN", _nan_row("v")),
+        "nan-query": ("one query row of the last head is NaN", _nan_row("q")),
+        "nan-key": ("one key row of the last head is NaN", _nan_row("k")),
+        "nan-value": ("one value row of the last head is NaN", _nan_row("v")),
         "masked-huge": ("keys that the mask hides hold 60000", _changed(_masked_huge)),
         "captured": ("activations of a sentence encoder on a licence text", _captured),
     },
@@ -159,6 +159,19 @@ def _random(rng: Rng, x: Mapping[str, int]) -> Any:
 def _padding(rng: Rng, x: Mapping[str, int]) -> Any:
     lengths = rng.integers(min(1, x["tk"]), max(x["tk"], 2), size=(x["b"], 1, 1, 1))
     return np.arange(x["tk"]) < lengths
+
+
+def _left_padding(rng: Rng, x: Mapping[str, int]) -> Any:
+    hidden = rng.integers(x["tk"] // 3, max(x["tk"], 1), size=(x["b"], 1, 1, 1))
+    return np.arange(x["tk"]) >= hidden
+
+
+def _matrix(rng: Rng, x: Mapping[str, int]) -> Any:
+    return rng.random((x["tq"], x["tk"])) < 0.5
+
+
+def _per_query(rng: Rng, x: Mapping[str, int]) -> Any:
+    return rng.random((x["b"], 1, x["tq"], x["tk"])) < 0.5
 
 
 def _shared(rng: Rng, x: Mapping[str, int]) -> Any:
@@ -180,12 +193,15 @@ def _none(rng: Rng, x: Mapping[str, int]) -> Any:
 MASKS = {
     "random": _random,
     "padding": _padding,
+    "left-padding": _left_padding,
+    "matrix": _matrix,
+    "per-query": _per_query,
     "shared": _shared,
     "per-head": _per_head,
     "empty-rows": _empty_rows,
     "none": _none,
 }
-"""Boolean masks, True = may attend: b h tq tk, b 1 1 tk, 1 1 tq tk, 1 h 1 tk."""
+"""Boolean masks, True = may attend, of every shape that broadcasts to b h tq tk."""
 
 
 def _dropout(rate: float) -> Callable[[Rng, Mapping[str, int]], Any]:

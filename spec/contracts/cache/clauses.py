@@ -62,7 +62,7 @@ CACHE_CLAUSES: tuple[Clause, ...] = (
         "integrity",
         smoke=tuple(
             f"b2.hq4.hkv2.d32.capacity20/steps-append9.decode3/normal/{layout}"
-            for layout in ("transposed", "sliced", "offset")
+            for layout in ("transposed", "sliced", "offset", "mixed")
         ),
     ),
     Clause(

@@ -56,7 +56,7 @@ MATMUL_CLAUSES: tuple[Clause, ...] = (
         "integrity",
         smoke=tuple(
             f"m33.k65.n40/default/normal/{layout}"
-            for layout in ("transposed", "sliced", "offset", "expanded")
+            for layout in ("transposed", "sliced", "offset", "expanded", "mixed")
         ),
         core=("m130.k257.n70/default/normal/transposed", "m130.k257.n70/default/normal/sliced"),
     ),

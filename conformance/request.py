@@ -1,0 +1,76 @@
+"""A case as a worker gets it: views on storages, laid out as the case says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernelproof.conformance.capabilities import Capabilities
+from kernelproof.conformance.layout import lay_out, layout_of
+from kernelproof.spec.domain import Case
+from kernelproof.spec.language import Clause, Program, Step
+
+Array = npt.NDArray[Any]
+
+
+def build_request(
+    implementation: Capabilities, case: Case, clause: Clause, steps: Sequence[Step]
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The header and the storages of a run request."""
+    call, storages = implementation.spec.call, _Storages()
+    new = None
+    if isinstance(call, Program):
+        new = {name: size for name, size in case.axes if name in call.new}
+    request = {
+        "implementation": implementation.number,
+        "new": new,
+        "dtype": case.dtype,
+        "steps": [
+            {
+                "operation": step.operation,
+                "inputs": [
+                    storages.view(t.name, step.inputs[t.name], layout_of(case.layout, position))
+                    for position, t in enumerate(call.operations[step.operation].inputs)
+                ],
+                "options": {
+                    name: storages.option(name, value, case.layout)
+                    for name, value in step.options.items()
+                },
+            }
+            for step in steps
+        ],
+        "repeat": 2 if clause.repeat else 1,
+    }
+    return request, storages.bytes
+
+
+class _Storages:
+    """Collects the bytes of all tensors of a request."""
+
+    def __init__(self) -> None:
+        self.bytes: dict[str, Array] = {}
+
+    def view(self, name: str, array: Array, layout: str) -> dict[str, Any]:
+        """Lay an array out; the description from which a worker rebuilds it."""
+        view, key = lay_out(array, layout), f"s{len(self.bytes)}"
+        self.bytes[key] = np.ascontiguousarray(view.storage).view(np.uint8)
+        return {
+            "name": name,
+            "storage": key,
+            "dtype": str(array.dtype),
+            "offset": view.offset,
+            "shape": list(view.shape),
+            "strides": list(view.strides),
+        }
+
+    def option(self, name: str, value: Any, layout: str) -> Any:
+        """An option; a tensor in it (a mask) has the layout of the inputs, its values as they are."""
+        if isinstance(value, tuple):
+            return [self.option(name, each, layout) for each in value]
+        if not isinstance(value, np.ndarray):
+            return value
+        keeps_values = layout not in ("expanded", "repeated")
+        return self.view(name, value, layout_of(layout, 0) if keeps_values else "contiguous")
