@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from kernelproof.impls.registration import BACKENDS
@@ -70,6 +71,11 @@ class Capabilities:
         limits = described["limits"]
         known_limits = (*spec.call.axes, *spec.option_names())
         _among(name, "limit", limits, known_limits)
+        for limit, allowed in limits.items():
+            if any(isinstance(a, float) and not isfinite(a) for a in allowed):
+                raise BadRegistration(
+                    f"{name}: limits[{limit!r}] holds {allowed}: wanted the values it takes, or a range"
+                )
         capabilities = cls(
             target=target,
             number=number,

@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 
 EXIT_USAGE = 4
+EXIT_INFRASTRUCTURE = 9
 
 
 def main() -> None:
@@ -72,7 +73,6 @@ Specs = Annotated[
     epilog="What follows -- goes to pytest: -k, --lf, --collect-only, -x, -v and the like.",
 )
 def test(
-    context: typer.Context,
     targets: Targets = None,
     spec: Specs = None,
     impl: Annotated[
@@ -123,7 +123,6 @@ def test(
     targets, passed_on = _split(targets or [])
     arguments = ["--pyargs", "kernelproof.conformance", "--kp-console", "-q", "--no-header"]
     arguments += ["--tb=no", "-rN", "-p", "no:benchmark", "--import-mode=prepend"]
-    arguments += ["-o", "python_files=test_*.py", "-o", "python_functions=test_*"]
     # pytest wants to rewrite the assertions of a plugin that this process has imported already
     arguments += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
     given: dict[str, Any] = {
@@ -182,6 +181,7 @@ def list_(
 ) -> int:
     """List specs, their clauses and the implementations of the targets."""
     from kernelproof.conformance.catalogue import catalogue, write_catalogue
+    from kernelproof.conformance.client import WorkerUnavailable
     from kernelproof.conformance.suite import Settings, Suite, UsageError
 
     try:
@@ -202,6 +202,9 @@ def list_(
     suite = Suite(settings)
     try:
         found = catalogue(suite)
+    except WorkerUnavailable as error:
+        print(f"kernelproof: {error}", file=sys.stderr)
+        return EXIT_INFRASTRUCTURE
     finally:
         suite.close()
     if json_:

@@ -67,6 +67,7 @@ class Worker:
         self._process: _Process | None = None
         self._loaded = False
         self._number = 0
+        self._last: int | None = None
 
     def describe(self) -> dict[str, Any]:
         """What the target registers. Raises WorkerFailure if its import hangs or dies."""
@@ -80,9 +81,12 @@ class Worker:
         self, request: Mapping[str, Any], storages: Storages
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Run one case. Raises WorkerFailure."""
-        self._running()
+        self._bury_the_dead(request["implementation"])
         if not self._loaded:
-            self.describe()
+            reply = self.describe()
+            if "error" in reply:
+                raise WorkerFailure("crash", f"cannot be loaded again: {reply['error']}")
+        self._last = request["implementation"]
         reply, received = self._ask({"kind": "run", **request}, storages, self._limits.call_seconds)
         if "broken" in reply:
             self.restart()
@@ -90,6 +94,15 @@ class Worker:
                 "crash", f"left the worker unable to go on: {reply['broken']}"[:500]
             )
         return reply, received
+
+    def _bury_the_dead(self, implementation: int) -> None:
+        """A process that died after its last answer is the fault of whom it ran then."""
+        if self._process is None or self._process.alive():
+            return
+        how, last = self._process.epitaph(), self._last
+        self.restart()
+        if implementation == last:
+            raise WorkerFailure("crash", f"after it had answered the call before, it {how}")
 
     def warm(self) -> None:
         """Start the process without waiting for it."""
@@ -107,8 +120,6 @@ class Worker:
         self.warm()
 
     def _running(self) -> _Process:
-        if self._process is not None and not self._process.alive():
-            self.close()  # it died after its last answer: no fault of the next call
         if self._process is None:
             self._process = _Process(self._backend, self._limits)
         return self._process
@@ -129,7 +140,7 @@ class Worker:
             failure = WorkerFailure("crash", process.epitaph())
         except ChannelTimeout:
             failure = WorkerFailure("timeout", process.hang(seconds))
-        except BadFrame as error:
+        except (BadFrame, RecursionError) as error:
             failure = WorkerFailure("crash", f"wrote into the judge's channel: {error}")
         self.restart()
         raise failure

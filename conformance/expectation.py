@@ -38,17 +38,22 @@ def draw(spec: Spec, case: Case, seed: str) -> list[Step]:
     """The inputs of a case, rounded to its dtype. Equal seeds and ids draw equal inputs."""
     digest = hashlib.sha256(f"{seed}|{spec.name}|{case.id}".encode()).digest()
     rng = np.random.Generator(np.random.PCG64(list(digest)))
-    dtype = NUMPY_DTYPES[case.dtype]
     steps = []
     for step in spec.steps(case, rng):
         inputs = {}
         for position, tensor in enumerate(spec.call.operations[step.operation].inputs):
             array, layout = step.inputs[tensor.name], layout_of(case.layout, position)
             with np.errstate(over="ignore", invalid="ignore"):
+                dtype = NUMPY_DTYPES[tensor.dtype or case.dtype]
                 view = lay_out(np.asarray(array).astype(dtype), layout)
             inputs[tensor.name] = np.ascontiguousarray(read_back(view)).reshape(view.shape)
         steps.append(replace(step, inputs=inputs))
     return steps
+
+
+def needs_extended(case: Case, precision: Precision) -> bool:
+    """Whether float64 is too coarse to judge by: for float64, and for sums kept in it."""
+    return case.dtype == "float64" or precision.accumulate == "float64"
 
 
 @lru_cache(maxsize=8)
@@ -57,16 +62,17 @@ def expect(
 ) -> tuple[list[Step], list[Expected]]:
     """Inputs, exact results and bounds of a case; ``exact`` allows no error but one rounding.
 
-    float64 cases are computed in extended precision, and the reference's own error, bounded
-    by the same formula, is added to the bound.
+    What is as fine as float64 is computed in extended precision, and the reference's own error,
+    bounded by the same formula, is added to the bound.
     """
     steps = draw(spec, case, seed)
-    wide = np.longdouble if case.dtype == "float64" else np.float64
+    extended = needs_extended(case, precision)
+    wide = np.longdouble if extended else np.float64
     rounding, bits = precision.rounding(case.dtype), extended_significand()
 
     def bounds_of(record: Any) -> Mapping[str, Array]:
         bounds = spec.accuracy(record, rounding)
-        if case.dtype != "float64" or bits is None:
+        if not extended or bits is None:
             return bounds
         own = spec.accuracy(record, reference_rounding(case.dtype, bits))
         return {name: bounds[name] + own[name] for name in bounds}
@@ -105,7 +111,12 @@ def calls(
     for step in steps:
         program = isinstance(spec.call, Program)
         reference = getattr(state, step.operation) if program else spec.reference
-        yield reference, {name: array.astype(wide) for name, array in step.inputs.items()}
+        yield reference, {name: _widened(array, wide) for name, array in step.inputs.items()}
+
+
+def _widened(array: Array, wide: Any) -> Array:
+    """Floats in a wider dtype; tables of integers and masks as they are."""
+    return array if array.dtype.kind in "iub" else array.astype(wide)
 
 
 def evaluate(spec: Spec, case: Case, steps: Sequence[Step], wide: Any) -> list[Any]:

@@ -57,6 +57,8 @@ def option(config: pytest.Config, name: str) -> Any:
         return given
     ini = "implementations" if name == "target" else name.replace("-", "_")
     if (configured := config.getini(f"kernelproof_{ini}")) not in (None, [], "", False):
+        if name == "target":  # files of an ini stand relative to it, whatever the current folder
+            return [str(config.rootpath / t) if ".py" in t else t for t in configured]
         return configured
     variable = os.environ.get(f"KERNELPROOF_{ini.upper()}")
     action = OPTIONS[name].get("action")
@@ -76,6 +78,9 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     from kernelproof.conformance.session import Session
 
+    # the user's own naming of tests is no matter here
+    config.addinivalue_line("python_files", "test_*.py")
+    config.addinivalue_line("python_functions", "test_*")
     config.pluginmanager.register(Session(config), "kernelproof-session")
 
 

@@ -196,6 +196,8 @@ def _notes(standing: Standing) -> list[str]:
         words.append("unsupported: " + "; ".join(f"{reason} ({n})" for reason, n in reasons))
     if standing.unmeasured:
         words.append(f"unmeasured: {standing.unmeasured}")
+    if standing.unjudged:
+        words.append(f"not returned, so not judged: {', '.join(standing.unjudged)}")
     if standing.missing and standing.verdict == "passes":
         rest = len(standing.missing) - 4
         more = f" and {rest} more" if rest > 0 else ""

@@ -67,7 +67,7 @@ class _Storages:
         }
 
     def option(self, name: str, value: Any, layout: str) -> Any:
-        """An option; a tensor in it (a mask) has the layout of the inputs, its values as they are."""
+        """An option; a tensor in it (a mask) has the layout of the inputs, and keeps its values."""
         if isinstance(value, tuple):
             return [self.option(name, each, layout) for each in value]
         if not isinstance(value, np.ndarray):

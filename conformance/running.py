@@ -58,7 +58,7 @@ class Poison(TorchDispatchMode):
 
 
 def _fill(tensor: torch.Tensor) -> None:
-    if tensor.is_floating_point():
+    if tensor.is_floating_point() or tensor.is_complex():
         tensor.fill_(float("nan"))
     elif tensor.dtype is torch.bool:
         tensor.fill_(True)
@@ -103,8 +103,9 @@ class Run:
     def _once(self, prefix: str, storages: Mapping[str, Any]) -> list[dict[str, Any]]:
         target: Any = self._registration.target
         if (new := self._request["new"]) is not None:
-            dtype = _DTYPES[self._request["dtype"]]
-            target, raised = self._guard(lambda: self._registration.target(**new, dtype=dtype))
+            place = {"dtype": _DTYPES[self._request["dtype"]], "device": self._device}
+            with Poison():
+                target, raised = self._guard(lambda: self._registration.target(**new, **place))
             if raised:
                 return [{"raised": raised, "constructor": True}]
         steps = []

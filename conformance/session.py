@@ -49,6 +49,7 @@ class Session:
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
         self._is_xdist_worker = bool(handed)
+        self._has_processes = bool(getattr(config.option, "numprocesses", None))
         self._console = bool(option(config, "console")) and not self._is_xdist_worker
         self._plan: tuple[list[Planned], list[Result]] | None = None
 
@@ -63,7 +64,10 @@ class Session:
         """Ask the targets what they register, once, before anything is collected."""
         try:
             self.suite.check_selection()
-            self.suite.warm()
+            if self._has_processes:
+                self.suite.close()  # those of pytest-xdist have workers of their own
+            else:
+                self.suite.warm()
         except UsageError as error:
             self.suite.close()
             raise pytest.UsageError(str(error)) from None

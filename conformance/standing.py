@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kernelproof.conformance.capabilities import Capabilities
 from kernelproof.conformance.suite import Suite
 from kernelproof.conformance.verdict import Result, Verdict, plain_number
 
@@ -15,9 +16,10 @@ from kernelproof.conformance.verdict import Result, Verdict, plain_number
 class Standing:
     """One implementation of one spec on one backend.
 
-    verdict: ``conformant`` if nothing failed and every mandatory clause was exercised,
-        ``passes`` if nothing failed but some clauses were not, ``not run`` if no check ran,
-        else ``not conformant``.
+    verdict: ``conformant`` if nothing failed, every mandatory clause was exercised and every
+        output was judged, ``passes`` if nothing failed but something of that is missing,
+        ``not run`` if no check ran, else ``not conformant``.
+    unjudged: outputs of the spec that it does not return.
     missing: mandatory clauses that no passing check cited. A clause about an option is
         mandatory for implementations that take the option.
     """
@@ -27,6 +29,7 @@ class Standing:
     backend: str
     verdict: str
     missing: tuple[str, ...]
+    unjudged: tuple[str, ...]
     presets: tuple[str, ...]
     worst: Result | None
     counts: Counter[Verdict]
@@ -47,6 +50,7 @@ class Standing:
             "backend": self.backend,
             "verdict": self.verdict,
             "missing_clauses": list(self.missing),
+            "unjudged_outputs": list(self.unjudged),
             "presets": list(self.presets),
             "ratio": plain_number(self.worst.ratio) if self.worst else None,
             "worst_case": self.worst.case if self.worst else None,
@@ -71,20 +75,23 @@ def _standing(
     counts = Counter(r.verdict for r in results)
     measured = [r for r in results if r.ratio is not None]
     unmeasured = [r.message for r in results if r.verdict is Verdict.UNMEASURED]
-    missing = _missing(suite, spec, name, results)
+    implementation = next(i for i in suite.implementations if (i.spec.name, i.name) == (spec, name))
+    missing = _missing(implementation, results)
+    unjudged = tuple(n for n in implementation.spec.output_names if n not in implementation.returns)
     ran = set(counts) - {Verdict.UNSUPPORTED}
     if not ran:
         verdict = "not run"
     elif any(each.failing for each in ran):
         verdict = "not conformant"
     else:
-        verdict = "passes" if missing else "conformant"
+        verdict = "passes" if missing or unjudged else "conformant"
     return Standing(
         spec=spec,
         implementation=name,
         backend=backend,
         verdict=verdict,
         missing=missing,
+        unjudged=unjudged,
         presets=tuple(dict.fromkeys(r.preset for r in results)),
         worst=max(measured, key=lambda r: r.ratio or 0.0, default=None),
         counts=counts,
@@ -94,8 +101,7 @@ def _standing(
     )
 
 
-def _missing(suite: Suite, spec: str, name: str, results: Sequence[Result]) -> tuple[str, ...]:
-    implementation = next(i for i in suite.implementations if (i.spec.name, i.name) == (spec, name))
+def _missing(implementation: Capabilities, results: Sequence[Result]) -> tuple[str, ...]:
     exercised = {r.clause for r in results if r.verdict is Verdict.PASS}
     return tuple(
         c.anchor

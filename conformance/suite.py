@@ -77,7 +77,7 @@ class Settings:
             tier=options["tier"],
             seed=str(secrets.randbits(64)) if seed == "random" else seed,
             require=options.get("require"),
-            cases=tuple(options.get("cases") or ()),
+            cases=tuple(dict.fromkeys(options.get("cases") or ())),
             limits=WorkerLimits(
                 call_seconds=_positive("--timeout", options["timeout"]),
                 import_seconds=_positive("--import-timeout", options["import_timeout"]),
@@ -293,14 +293,24 @@ class Suite:
         return fitting
 
     def plan(self) -> tuple[list[Planned], list[Result]]:
-        """The checks to run, and the results of those outside what implementations claim."""
+        """The checks to run, and the results of those outside what implementations claim.
+
+        Implementations of a spec take turns case by case: they share its reference and bound.
+        """
         planned: list[Planned] = []
         outside: list[Result] = []
+        specs: dict[str, list[tuple[Capabilities, str]]] = {}
         for implementation, backend in self.selected():
-            for clause in implementation.spec.clauses:
-                for case in self._cases(implementation, clause):
-                    reason = implementation.unsupported(case, clause)
-                    item = Planned(implementation, backend, case, clause)
+            specs.setdefault(implementation.spec.name, []).append((implementation, backend))
+        for selected in specs.values():
+            for clause in selected[0][0].spec.clauses:
+                turns: dict[Case, list[Planned]] = {}
+                for implementation, backend in selected:
+                    for case in self._cases(implementation, clause):
+                        item = Planned(implementation, backend, case, clause)
+                        turns.setdefault(case, []).append(item)
+                for item in (item for items in turns.values() for item in items):
+                    reason = item.implementation.unsupported(item.case, clause)
                     if reason:
                         outside.append(_unsupported(item, reason))
                     else:

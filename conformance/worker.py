@@ -14,6 +14,8 @@ import shutil
 import signal
 import socket
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -39,19 +41,28 @@ def main() -> None:
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    versions = _versions()  # asks for a GPU, which wants more address space than is granted below
     if arguments.memory and arguments.device == "cpu":
         resource.setrlimit(resource.RLIMIT_AS, (arguments.memory, arguments.memory))
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     with Poison():  # what torch sets up at first use (an environment variable) is nobody's change
         torch.empty(1)
     channel = Channel(socket.socket(fileno=arguments.socket), arguments.folder, "worker")
     try:
-        _serve(channel, torch.device(arguments.device))
+        _serve(channel, torch.device(arguments.device), versions)
     except ChannelClosed:  # a judge that was killed cannot clear up
         shutil.rmtree(arguments.folder, ignore_errors=True)
         os._exit(CHANNEL_LOST)
 
 
-def _serve(channel: Channel, device: torch.device) -> None:
+def _leave_with(judge: int) -> None:
+    """End this process soon after the judge's, also in the middle of a call."""
+    while os.getppid() == judge:
+        time.sleep(1)
+    os._exit(CHANNEL_LOST)
+
+
+def _serve(channel: Channel, device: torch.device, versions: dict[str, Any]) -> None:
     owner = os.getpid()
     registrations: list[Registration] = []
     channel.send({"hello": owner}, {})
@@ -62,7 +73,7 @@ def _serve(channel: Channel, device: torch.device) -> None:
         if request["kind"] == "load":
             try:
                 registrations = load_target(request["target"])
-                reply = {"implementations": [describe(r) for r in registrations], **_versions()}
+                reply = {"implementations": [describe(r) for r in registrations], **versions}
             except TargetError as error:
                 reply = {"error": str(error)}
         else:

@@ -193,9 +193,13 @@ def mutants(table: Mapping[str, tuple[str, Model]]) -> tuple[Mutant, ...]:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The axes of a case as attributes, so that a cost formula reads as in the paper."""
+    """The axes of a case as attributes, so that a cost formula reads as in the paper.
+
+    options: as drawn, masks and tables included, for formulas that depend on what they hold.
+    """
 
     axes: Mapping[str, int]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> int:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -71,6 +72,15 @@ def gamma(n: float, unit: float) -> float:
     """
     product = n * unit
     return product / (1 - product) if product < 1 else float("inf")
+
+
+def compose(*relative: float) -> float:
+    """The relative error of a product of factors that are each off by so much.
+
+    >>> compose(0.5, 0.5)
+    1.25
+    """
+    return prod(1 + each for each in relative) - 1
 
 
 @dataclass(frozen=True)
@@ -185,14 +195,21 @@ class Rounding:
     weights: Format | None = None
     normalised: bool = False
 
+    @property
+    def narrow(self) -> bool:
+        """Whether a declared intermediate may overflow where float32 would not."""
+        formats = (self.scores, self.scaled_query, self.weights, self.operands)
+        return any(f is not None and f.largest < FORMATS["float32"].largest / 2 for f in formats)
+
     def output_error(self, error: Array, magnitude: Array) -> Array:
         """The error after the last rounding, of a value of this magnitude, to the output's format.
 
-        A result below the accumulator's normal range may be flushed to zero: GPUs and the
-        matrix instructions of CPUs do so.
+        Infinite where the rounding may overflow. A result below the accumulator's normal range
+        may be flushed to zero: GPUs and the matrix instructions of CPUs do so.
         """
         u = self.out.unit
-        return u * magnitude + max(self.out.eta, self.underflow) + (1 + u) * error
+        rounded = u * magnitude + max(self.out.eta, self.underflow) + (1 + u) * error
+        return np.where(magnitude + error < self.out.largest, rounded, np.inf)
 
 
 def reference_rounding(dtype: str, significand: int) -> Rounding:

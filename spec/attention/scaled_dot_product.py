@@ -90,6 +90,7 @@ spec = Spec(
             ),
             "b2.h2.tq64.tk64.d64/mask-random+keep-0.1/normal",
             "b3.h8.tq20.tk24.d16/default/normal",
+            "b1.h1.tq4.tk2048.d16/default/faint",
             "b1.h1.tq512.tk512.d64/causal-bottom-right/normal",
             "b1.h1.tq256.tk1024.d64/default/normal",
             "b1.h4.tq256.tk256.d32/causal-bottom-right/captured",

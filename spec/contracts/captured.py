@@ -37,12 +37,10 @@ def captured_head(role: str, head: int, d: int) -> Array:
     return np.concatenate([heads[(first + part) % HEADS] for part in range(stack)], axis=-1)
 
 
-def captured_window(rng: np.random.Generator, role: str, shape: tuple[int, ...]) -> Array:
-    """Shape b h t d: per batch a window of t tokens."""
-    b, h, t, d = shape
-    heads = np.stack([captured_head(role, head, d) for head in range(h)])
-    starts = rng.integers(TOKENS - t + 1, size=b)
-    return np.stack([heads[:, start : start + t] for start in starts])
+def captured_windows(role: str, heads: int, t: int, d: int, ends: Array) -> Array:
+    """b heads t d: per batch the t tokens before an end."""
+    stacked = np.stack([captured_head(role, head, d) for head in range(heads)])
+    return np.stack([stacked[:, end - t : end] for end in ends])
 
 
 def check_captured(sizes: Mapping[str, int], tokens: int) -> None:

@@ -20,7 +20,11 @@ def visible(tq: int, tk: int, causal: str | None, device: torch.device) -> Tenso
 
 
 @implementation(
-    "attention.scaled_dot_product", name="torch-eager", backends=["cpu", "cuda"], dtypes=_DTYPES
+    "attention.scaled_dot_product",
+    name="torch-eager",
+    backends=["cpu", "cuda"],
+    dtypes=_DTYPES,
+    precision="strict32",
 )
 def eager(
     q: Tensor,
@@ -32,7 +36,7 @@ def eager(
     scale: float | None = None,
     keep: tuple[Tensor, float] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Scores and softmax in at least float32; weights are rounded to the inputs' dtype."""
+    """Everything in at least float32; only out is rounded to the inputs' dtype."""
     wide = torch.promote_types(q.dtype, torch.float32)
     scores = q.to(wide) @ k.to(wide).transpose(-2, -1)
     scores = scores * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
@@ -45,7 +49,7 @@ def eager(
     weights = torch.exp(scores - shift[..., None])
     if keep is not None:
         weights = weights * keep[0] / (1 - keep[1])
-    return weights.to(q.dtype) @ v, lse
+    return (weights @ v.to(wide)).to(q.dtype), lse
 
 
 @implementation(

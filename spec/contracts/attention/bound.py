@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernelproof.reference.attention.scaled_dot_product import Attention
-from kernelproof.spec.rounding import Format, Rounding, gamma
+from kernelproof.spec.rounding import Format, Rounding, compose, gamma
 
 Array = npt.NDArray[Any]
 
@@ -32,7 +32,11 @@ EXP_UNITS = 4
 """Relative error of exp in units of the accumulator: ex2.approx 2^-22, libm 2 u."""
 
 KEYS_PER_BLOCK = 16
-"""Smallest key block assumed of an online softmax; each block may rescale what came before."""
+"""Smallest key block assumed of an online softmax; each block may rescale what came before.
+
+An assumption, not a theorem: exp off by its full allowance, in the same direction, at every one of
+thousands of single-key blocks would exceed the bound.
+"""
 
 
 def softmax_bound(exact: Attention, rounding: Rounding) -> Mapping[str, Array]:
@@ -56,12 +60,13 @@ def _softmax_bound(exact: Attention, rounding: Rounding) -> Mapping[str, Array]:
 
     # what follows rounds the computed weights and output, which may be that much larger
     weighted = (exact.weights @ values + spread_values) / (1 - row)
-    cast, operand = _unit(rounding.weights), _unit(rounding.operands)
-    dropout = 2 * u if exact.weights is not exact.probs else 0.0
+    operand = _unit(rounding.operands)
+    cast = max(_unit(rounding.weights), operand)
+    dropout = 3 * u if exact.weights is not exact.probs else 0.0
     before_rounding = (
         logits
-        + (cast + operand + cast * operand + sums + dropout) * weighted
-        + (sums + 3 * u) * (out + logits)
+        + compose(cast, operand, sums, dropout) * weighted
+        + compose(sums, 3 * u) * (out + logits)
         + underflow(exact, rounding)
     )
     bound = rounding.output_error(before_rounding, out)
@@ -93,16 +98,17 @@ def logit_error(exact: Attention, rounding: Rounding, blocks: int) -> Array:
     top = np.where(top == -np.inf, 0.0, top)
     magnitude = abs(exact.scale) * (abs(exact.q) @ abs(exact.k).swapaxes(-1, -2))
     operand = _unit(rounding.operands)
-    products = gamma(d, u) + 2 * u + _unit(rounding.scaled_query) + 2 * operand + operand**2
+    products = compose(gamma(d, u), 2 * u, _unit(rounding.scaled_query), operand, operand)
     error = (
         products * magnitude
+        + d * abs(exact.scale) * rounding.underflow
         + (_unit(rounding.scores) + 2 * u) * abs(scores)
         + u * (2 * abs(top) + 3 * (top - scores))
         + u * (EXP_UNITS + (EXP_UNITS + 1) * max(blocks - 1, 0))
     )
     if rounding.scores:
         error = error + rounding.scores.eta
-        error = np.where(abs(scores) > rounding.scores.largest, np.inf, error)
+        error = np.where(abs(scores) + error > rounding.scores.largest, np.inf, error)
     if rounding.scaled_query:
         scaled = abs(exact.scale) * abs(exact.q).max(-1, keepdims=True, initial=0.0)
         column = abs(exact.k).sum(-1)[..., None, :]
@@ -112,7 +118,7 @@ def logit_error(exact: Attention, rounding: Rounding, blocks: int) -> Array:
 
 
 def underflow(exact: Attention, rounding: Rounding) -> Array:
-    """Weights that vanish: each exp may underflow, and so may a cast of P.
+    """Weights that vanish: each exp and each product may underflow, and so may a cast of P.
 
     P is stored after its division (normalised) or before it, where a row's weights sum to
     l_i = 1 / max_j P_ij >= 1 and an underflow weighs 1 / l_i.
@@ -120,7 +126,9 @@ def underflow(exact: Attention, rounding: Rounding) -> Array:
     alive = (exact.weights > 0) @ abs(exact.v)
     cast = rounding.weights.eta if rounding.weights else 0.0
     share = 1.0 if rounding.normalised else exact.probs.max(-1, keepdims=True, initial=0.0)
-    return alive * (rounding.underflow + cast * share)
+    flushed_products = exact.scores.shape[-1] * rounding.underflow
+    error: Array = alive * (rounding.underflow + cast * share) + flushed_products
+    return error
 
 
 def _unit(declared: Format | None) -> float:

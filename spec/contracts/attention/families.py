@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kernelproof.spec.contracts.captured import captured_window
+from kernelproof.spec.contracts.captured import TOKENS, captured_windows
 from kernelproof.spec.domain import Arrays, Draw, Family, families
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -77,6 +77,17 @@ def _cancelling(rng: Rng, x: Arrays, options: Options) -> None:
     x["v"][..., half : 2 * half, :] = -x["v"][..., :half, :]
 
 
+def _faint(rng: Rng, x: Arrays, options: Options) -> None:
+    """Weights of exp(-11.5): float16 keeps them relative to the largest, not to the row's sum."""
+    d, half = x["q"].shape[-1], x["k"].shape[-2] // 2
+    x["q"][...] = 0.0
+    x["k"][...] = 0.0
+    x["q"][..., 0] = 1.0
+    x["k"][..., :half, 0] = -11.5 * np.sqrt(d)
+    x["v"][..., :half, :] = 1.0
+    x["v"][..., half:, :] = 0.0
+
+
 def _zero_query(rng: Rng, x: Arrays, options: Options) -> None:
     x["q"][...] = 0.0
 
@@ -117,10 +128,16 @@ def _masked_huge(rng: Rng, x: Arrays, options: Options) -> None:
 
 
 def _captured(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
-    """Keys and values of a group of query heads are the mean over the group's own heads."""
-    hq, drawn = shapes["q"][1], {}
+    """All roles of a batch end with the same token, so that k and v belong together.
+
+    Keys and values of a group of query heads are the mean over the group's own heads.
+    """
+    hq = max(shape[1] for shape in shapes.values())
+    longest = max(shape[2] for shape in shapes.values())
+    ends = rng.integers(longest, TOKENS + 1, size=next(iter(shapes.values()))[0])
+    drawn = {}
     for role, (b, h, t, d) in shapes.items():
-        heads = captured_window(rng, role, (b, hq, t, d))
+        heads = captured_windows(role, hq, t, d, ends)
         drawn[role] = heads.reshape(b, h, hq // h, t, d).mean(axis=2)
     return drawn
 
@@ -140,8 +157,9 @@ FAMILIES: Mapping[str, Family] = families(
         "cancelling": ("values that cancel in pairs of equal weight", _changed(_cancelling)),
         "rising": ("logits that rise along the keys: blocks rescale", _changed(_rising)),
         "plateau": ("one winner, other weights equal: they round alike", _changed(_plateau)),
+        "faint": ("all values sit on keys of weight exp(-11.5)", _changed(_faint)),
         "sink": ("the first key takes most of the weight", _changed(_sink)),
-        "one-hot": ("saturated one-hot logits: out selects rows of v", _changed(_one_hot)),
+        "one-hot": ("saturated one-hot logits: out averages the matching rows", _changed(_one_hot)),
         "beyond-65504": ("equal logits beyond float16's range", _changed(_beyond_float16)),
         "nan-query": ("one query row of the last head is NaN", _nan_row("q")),
         "nan-key": ("one key row of the last head is NaN", _nan_row("k")),
@@ -152,8 +170,13 @@ FAMILIES: Mapping[str, Family] = families(
 )
 
 
+def _scores(x: Mapping[str, int]) -> tuple[int, int, int, int]:
+    """The shape that a mask broadcasts to."""
+    return x["b"], x["hq"] if "hq" in x else x["h"], x["tq"], x["tk"]
+
+
 def _random(rng: Rng, x: Mapping[str, int]) -> Any:
-    return rng.random((x["b"], x["h"], x["tq"], x["tk"])) < 0.7
+    return rng.random(_scores(x)) < 0.7
 
 
 def _padding(rng: Rng, x: Mapping[str, int]) -> Any:
@@ -179,15 +202,15 @@ def _shared(rng: Rng, x: Mapping[str, int]) -> Any:
 
 
 def _per_head(rng: Rng, x: Mapping[str, int]) -> Any:
-    return rng.random((1, x["h"], 1, x["tk"])) < 0.6
+    return rng.random((1, _scores(x)[1], 1, x["tk"])) < 0.6
 
 
 def _empty_rows(rng: Rng, x: Mapping[str, int]) -> Any:
-    return _random(rng, x) & (rng.random((x["b"], x["h"], x["tq"], 1)) < 0.6)
+    return _random(rng, x) & (rng.random((*_scores(x)[:3], 1)) < 0.6)
 
 
 def _none(rng: Rng, x: Mapping[str, int]) -> Any:
-    return np.zeros((x["b"], x["h"], x["tq"], x["tk"]), bool)
+    return np.zeros(_scores(x), bool)
 
 
 MASKS = {
@@ -206,7 +229,7 @@ MASKS = {
 
 def _dropout(rate: float) -> Callable[[Rng, Mapping[str, int]], Any]:
     def draw(rng: Rng, x: Mapping[str, int]) -> Any:
-        return rng.random((x["b"], x["h"], x["tq"], x["tk"])) >= rate, rate
+        return rng.random(_scores(x)) >= rate, rate
 
     return draw
 

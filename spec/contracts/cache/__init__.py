@@ -1,1 +1,1 @@
-"""The cache contract: bound, clauses, input families and mutants."""
+"""The contract of key/value caches: clauses and mutants; bound and families are attention's."""

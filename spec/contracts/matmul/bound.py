@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernelproof.reference.matmul.tiled import Product
-from kernelproof.spec.rounding import Rounding, gamma
+from kernelproof.spec.rounding import Rounding, compose, gamma
 
 Array = npt.NDArray[Any]
 
@@ -23,6 +23,6 @@ def product_bound(exact: Product, rounding: Rounding) -> Mapping[str, Array]:
     with np.errstate(invalid="ignore", over="ignore"):
         k = exact.a.shape[-1]
         operand = rounding.operands.unit if rounding.operands else 0.0
-        relative = gamma(k, rounding.accumulate) + 2 * operand + operand**2
+        relative = compose(gamma(k, rounding.accumulate), operand, operand)
         error = relative * (abs(exact.a) @ abs(exact.b)) + k * rounding.underflow
         return {"out": rounding.output_error(error, abs(exact.out))}

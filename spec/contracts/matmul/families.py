@@ -44,7 +44,7 @@ def _bits(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
 
 
 def _identity(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
-    return {**_normal(rng, shapes, options), "b": np.eye(shapes["b"][0], shapes["b"][1])}
+    return {**_bits(rng, shapes, options), "b": np.eye(shapes["b"][0], shapes["b"][1])}
 
 
 def _nonfinite(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
@@ -74,7 +74,7 @@ FAMILIES: Mapping[str, Family] = families(
     coherent={
         "cancelling": ("products that cancel in pairs", _cancelling),
         "bits": ("zeros and ones: every product and sum is exact", _bits),
-        "identity": ("b is the identity: out is a", _identity),
+        "identity": ("a of zeros and ones, b the identity", _identity),
         "nonfinite": ("a NaN, infinities, infinity times zero", _nonfinite),
         "captured": ("hidden states of a sentence encoder times its weights", _captured),
     },
