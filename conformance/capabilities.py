@@ -14,6 +14,8 @@ from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Call, Clause, Spec
 from kernelproof.spec.rounding import FORMATS, PRESETS, Precision, resolve_precision
 
+OPTION_NOT_TAKEN = "option "
+
 
 class BadRegistration(ValueError):
     """A registration that cannot be true; the message says what to change."""
@@ -74,7 +76,7 @@ class Capabilities:
         for limit, allowed in limits.items():
             if any(isinstance(a, float) and not isfinite(a) for a in allowed):
                 raise BadRegistration(
-                    f"{name}: limits[{limit!r}] holds {allowed}: wanted the values it takes, or a range"
+                    f"{name}: limits[{limit!r}] is {allowed}: wanted its values, or a range"
                 )
         capabilities = cls(
             target=target,
@@ -109,10 +111,10 @@ class Capabilities:
         names = self.spec.option_names()
         for name, value in options.items():
             if name in names and name not in self.options:
-                return f"option {name}"
+                return f"{OPTION_NOT_TAKEN}{name}"
             mapped = [v for v in self.option_values if v.startswith(f"{name}:")]
             if mapped and f"{name}:{value}" not in mapped:
-                return f"option {name}={value}"
+                return f"{OPTION_NOT_TAKEN}{name}={value}"
         values = {**dict.fromkeys(names), **options, **dict(case.axes)}
         for name, limit in self.limits.items():
             if not _within(values[name], limit):
@@ -176,7 +178,7 @@ def _some_of(name: str, what: str, given: Sequence[str], known: Sequence[str]) -
         raise BadRegistration(f"{name}: {what} is empty: wanted some of {', '.join(known)}")
     if twice := [word for word in given if given.count(word) > 1]:
         raise BadRegistration(f"{name}: {twice[0]!r} stands twice in {what}")
-    _among(name, what, given, known)
+    _among(name, what.removesuffix("s"), given, known)
 
 
 def _among(name: str, what: str, given: Iterable[str], known: Sequence[str]) -> None:

@@ -155,7 +155,7 @@ def test(
     if workers is not None:
         if find_spec("xdist") is None:
             print(
-                "kernelproof: -n wants pytest-xdist: pip install kernelproof[xdist]",
+                "kernelproof: -n wants pytest-xdist: pip install pytest-xdist",
                 file=sys.stderr,
             )
             return EXIT_USAGE

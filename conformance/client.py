@@ -281,14 +281,16 @@ class _Tail:
     def python_line(self) -> str:
         """The innermost frame of a faulthandler dump, as `` in f (file.py, line 7)``.
 
-        Of the target's own code if there is any: frames of libraries say less.
+        Of the target's own code: frames of libraries and of the worker say less. The thread that
+        a signal interrupts need not be the one that runs the call.
         """
         self.wait_for_more(self.size - 1, 0.5)
-        dump = self.text().rpartition("Current thread")[2]
-        frames = re.findall(r'File "([^"<]+)", line (\d+) in (\S+)', dump)
-        own = [f for f in frames if "/lib/python" not in f[0] and Path(f[0]).parent != _HERE]
-        for file, number, function in (own or frames)[:1]:
-            return f" in {function} ({Path(file).name}, line {number})"
+        text = self.text()
+        for dump in (text.rpartition("Current thread")[2], text):
+            frames = re.findall(r'File "([^"<]+)", line (\d+) in (\S+)', dump)
+            for file, number, function in frames:
+                if "/lib/python" not in file and Path(file).parent != _HERE:
+                    return f" in {function} ({Path(file).name}, line {number})"
         return ""
 
     def close(self) -> None:

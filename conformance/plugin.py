@@ -58,7 +58,7 @@ def option(config: pytest.Config, name: str) -> Any:
     ini = "implementations" if name == "target" else name.replace("-", "_")
     if (configured := config.getini(f"kernelproof_{ini}")) not in (None, [], "", False):
         if name == "target":  # files of an ini stand relative to it, whatever the current folder
-            return [str(config.rootpath / t) if ".py" in t else t for t in configured]
+            return [os.path.relpath(config.rootpath / t) if ".py" in t else t for t in configured]
         return configured
     variable = os.environ.get(f"KERNELPROOF_{ini.upper()}")
     action = OPTIONS[name].get("action")

@@ -103,7 +103,9 @@ class Run:
     def _once(self, prefix: str, storages: Mapping[str, Any]) -> list[dict[str, Any]]:
         target: Any = self._registration.target
         if (new := self._request["new"]) is not None:
-            place = {"dtype": _DTYPES[self._request["dtype"]], "device": self._device}
+            place = {"dtype": _DTYPES[self._request["dtype"]]}
+            if self._device.type != "cpu":  # a class that runs on cpu only need not take it
+                place["device"] = self._device
             with Poison():
                 target, raised = self._guard(lambda: self._registration.target(**new, **place))
             if raised:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kernelproof.conformance.capabilities import Capabilities
+from kernelproof.conformance.capabilities import OPTION_NOT_TAKEN, Capabilities
 from kernelproof.conformance.suite import Suite
 from kernelproof.conformance.verdict import Result, Verdict, plain_number
+from kernelproof.spec.language import Clause
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Standing:
         output was judged, ``passes`` if nothing failed but something of that is missing,
         ``not run`` if no check ran, else ``not conformant``.
     unjudged: outputs of the spec that it does not return.
-    missing: mandatory clauses that no passing check cited. A clause about an option is
-        mandatory for implementations that take the option.
+    missing: mandatory clauses that no passing check cited. A clause is not mandatory if each
+        of its cases needs an option that the implementation does not take.
     """
 
     spec: str
@@ -106,5 +107,10 @@ def _missing(implementation: Capabilities, results: Sequence[Result]) -> tuple[s
     return tuple(
         c.anchor
         for c in implementation.spec.clauses
-        if c.anchor not in exercised and (c.option is None or c.option in implementation.options)
+        if c.anchor not in exercised and not _not_taken(c, results)
     )
+
+
+def _not_taken(clause: Clause, results: Sequence[Result]) -> bool:
+    cited = [r for r in results if r.clause == clause.anchor]
+    return bool(cited) and all(r.message.startswith(OPTION_NOT_TAKEN) for r in cited)

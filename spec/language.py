@@ -156,7 +156,6 @@ def _axes(operations: Mapping[str, Operation]) -> tuple[str, ...]:
 class Clause:
     """One normative sentence, and the cases that exercise it (points of the domain, as ids).
 
-    option: it holds only for implementations that take this option.
     exact: no tolerance: the result is the exact value, rounded once to the dtype of the output.
     repeat: call twice with equal inputs; the results must be equal bit for bit.
     """
@@ -166,7 +165,6 @@ class Clause:
     check: Check
     smoke: Sequence[str] = ()
     core: Sequence[str] = ()
-    option: str | None = None
     exact: bool = False
     repeat: bool = False
     dtypes: Sequence[str] | None = None

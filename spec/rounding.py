@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -80,7 +79,10 @@ def compose(*relative: float) -> float:
     >>> compose(0.5, 0.5)
     1.25
     """
-    return prod(1 + each for each in relative) - 1
+    total = 0.0
+    for each in relative:  # not a product of 1 + each: that would lose what is below 2^-53
+        total += each + (total * each if total and each else 0.0)
+    return total
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ class Precision:
     ``"input"`` stands for the dtype of the inputs, ``None`` for no rounding of that quantity.
 
     accumulate: format of dot products, sums and running statistics.
-    truncating: accumulations may truncate instead of round, as tensor cores do
-        (Fasi, Higham, Mikaitis, Pranesh, PeerJ CS 2021): doubles the unit.
+    truncating: accumulations, and conversions to TF32, may truncate instead of round, as tensor
+        cores do (Fasi, Higham, Mikaitis, Pranesh, PeerJ CS 2021): doubles their unit.
     operands: format to which operands of dot products are rounded (TF32).
     scores, scaled_query, weights: format of the stored S = scale q k^T, of scale * q, and
         of P before it multiplies V.
@@ -147,7 +149,12 @@ class Precision:
         """The same as numbers, for inputs and outputs of ``dtype``."""
 
         def of(field: str | None) -> Format | None:
-            return None if field is None else FORMATS[dtype if field == "input" else field]
+            if field is None:
+                return None
+            made = FORMATS[dtype if field == "input" else field]
+            # tensor cores that are fed float32 drop its low bits where they make TF32 of it
+            cut = self.truncating and field == "tf32"
+            return replace(made, significand=made.significand - 1) if cut else made
 
         accumulate = FORMATS[self.accumulate]
         return Rounding(

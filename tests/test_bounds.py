@@ -457,12 +457,19 @@ def test_float64_bounds_carry_the_error_of_the_reference_beside_the_kernel_s():
 
 
 @pytest.mark.parametrize(("tk", "blocks"), [(1, 1), (16, 1), (17, 2), (160, 10)])
-@pytest.mark.parametrize(("dtype", "u"), [("float32", 2.0**-24), ("bfloat16", 2.0**-23)])
-def test_equal_weights_have_the_bound_that_one_works_out_by_hand(dtype, u, tk, blocks):
+@pytest.mark.parametrize(
+    ("dtype", "u", "stored"),
+    [
+        ("float64", 2.0**-53, 2.0**-53),
+        ("float32", 2.0**-24, 2.0**-24),
+        ("bfloat16", 2.0**-23, 2.0**-24),
+    ],
+)
+def test_equal_weights_have_the_bound_that_one_works_out_by_hand(dtype, u, stored, tk, blocks):
     case = ATTENTION.case(f"{dtype}/b1.h1.tq2.tk{tk}.d16/scale-0.0/unit-value")
     _, [expected] = expect(ATTENTION, case, resolve_precision(None, dtype), "0", False)
     logit = u * (4 + 5 * (blocks - 1))
-    lse = logit + tk * u + 5 * u * blocks + (2 * u + 2.0**-24) * math.log(tk)
+    lse = logit + tk * u + 5 * u * blocks + (2 * u + stored) * math.log(tk)
     cast = FORMATS[dtype].unit if dtype == "bfloat16" else 0.0
     out = 2 * logit + cast + tk * u + (tk + 3) * u + FORMATS[dtype].unit
     assert np.allclose(expected.bounds["lse"], lse, rtol=0.01, atol=0)
@@ -470,10 +477,12 @@ def test_equal_weights_have_the_bound_that_one_works_out_by_hand(dtype, u, tk, b
 
 
 @pytest.mark.parametrize("k", [1, 64, 500])
-def test_a_product_of_ones_has_the_bound_that_one_works_out_by_hand(k):
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_product_of_ones_has_the_bound_that_one_works_out_by_hand(dtype, k):
     ones = np.ones((2, k)), np.ones((k, 3))
-    got = MATMUL.accuracy(MATMUL.reference(*ones), Precision().rounding("float32"))
-    assert np.allclose(got["out"], (k + 1) * 2.0**-24 * k, rtol=0.01, atol=0)
+    rounding = resolve_precision(None, dtype).rounding(dtype)
+    got = MATMUL.accuracy(MATMUL.reference(*ones), rounding)["out"]
+    assert np.allclose(got, (k + 1) * FORMATS[dtype].unit * k, rtol=0.01, atol=0)
 
 
 def test_the_kernel_of_these_tests_is_one_that_the_bound_can_fail():

@@ -9,6 +9,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
+from kernelproof.conformance.expectation import draw
 from kernelproof.spec.catalogue import load_spec
 from kernelproof.spec.contracts.captured import (
     HEADS,
@@ -16,7 +17,7 @@ from kernelproof.spec.contracts.captured import (
     TOKENS,
     WIDTH,
     captured_head,
-    captured_window,
+    captured_windows,
     check_captured,
     load_captured,
 )
@@ -114,28 +115,47 @@ def test_heads_of_32_alternate_between_the_layers_and_are_all_different():
     assert len({head.tobytes() for head in heads}) == 8
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 256, 32), (2, 8, 100, 32), (3, 4, 7, 64), (1, 2, 0, 32)])
-def test_a_window_holds_consecutive_tokens_of_its_heads(shape):
-    got = captured_window(np.random.default_rng(0), "k", shape)
-    assert got.shape == shape
-    for batch in got:
-        head = captured_head("k", 0, shape[3])
-        starts = [
-            s
-            for s in range(TOKENS - shape[2] + 1)
-            if np.array_equal(head[s:][: shape[2]], batch[0])
-        ]
-        assert starts
-        for number, rows in enumerate(batch):
-            whole = captured_head("k", number, shape[3])
-            assert np.array_equal(whole[starts[0] :][: shape[2]], rows)
+@pytest.mark.parametrize(
+    ("t", "d", "ends"), [(256, 32, [256]), (9, 64, [9, 256, 40]), (0, 32, [7])]
+)
+def test_a_window_holds_the_tokens_of_its_heads_up_to_its_end(t, d, ends):
+    got = captured_windows("k", 4, t, d, np.array(ends))
+    assert got.shape == (len(ends), 4, t, d)
+    for window, end in zip(got, ends, strict=True):
+        for head, rows in enumerate(window):
+            assert np.array_equal(rows, captured_head("k", head, d)[end - t : end])
+
+
+def drawn(name, point):
+    spec = load_spec(name)
+    return draw(spec, spec.case(f"float16/{point}/captured"), "0")
+
+
+def ends_of(rows, head):
+    """After which tokens of a head these rows end."""
+    t = len(rows)
+    return {end for end in range(t, TOKENS + 1) if np.array_equal(head[end - t : end], rows)}
+
+
+def test_queries_keys_and_values_of_a_batch_end_with_the_same_token():
+    [step] = drawn("attention.scaled_dot_product", "b3.h2.tq5.tk70.d32/default")
+    for batch in range(3):
+        ends = [ends_of(step.inputs[r][batch, 1], captured_head(r, 1, 32)) for r in "qkv"]
+        assert set.intersection(*ends)
 
 
 def test_windows_reach_from_the_first_token_to_the_last():
-    windows = captured_window(np.random.default_rng(0), "k", (20, 1, TOKENS - 1, 32))[:, 0]
+    [step] = drawn("attention.scaled_dot_product", "b20.h1.tq1.tk255.d32/default")
     head = captured_head("k", 0, 32)
-    assert {np.array_equal(window, head[:-1]) for window in windows} == {True, False}
-    assert {np.array_equal(window, head[1:]) for window in windows} == {True, False}
+    assert {end for rows in step.inputs["k"][:, 0] for end in ends_of(rows, head)} == {255, 256}
+
+
+def test_keys_of_a_group_are_the_mean_over_the_heads_of_its_queries():
+    append, _ = drawn("cache.contiguous", "b1.hq4.hkv2.d32.capacity255/steps-append255.attend")
+    for group in range(2):
+        heads = [captured_head("k", 2 * group + part, 32) for part in range(2)]
+        mean = ((heads[0] + heads[1]) / 2).astype(np.float16)
+        assert ends_of(append.inputs["k"][0, group], mean)
 
 
 @EACH_LAYER

@@ -337,6 +337,8 @@ def test_torchs_own_operator_runs_by_its_name(run_cli: Run, tmp_path: Path) -> N
     outside = {c["message"] for c in checks if c["verdict"] == "unsupported"}
     assert passed >= {"attention.causal.top-left", "attention.mask.boolean", "attention.nan.query"}
     assert outside == {"option causal=bottom-right", "option keep"}
+    assert "not returned, so not judged: lse" in ran.text
+    assert "conformant" not in ran.text
 
 
 def test_a_nan_query_with_few_keys_shows_torchs_known_bug_and_replays(

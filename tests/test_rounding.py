@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import ml_dtypes
 import numpy as np
@@ -16,6 +17,7 @@ from kernelproof.spec.rounding import (
     FORMATS,
     PRESETS,
     Precision,
+    compose,
     gamma,
     reference_rounding,
     resolve_precision,
@@ -105,6 +107,18 @@ def test_gamma_bounds_n_roundings_that_all_go_the_same_way(n, unit):
 @pytest.mark.parametrize("n", [2**8, 2**8 + 1, 2**30])
 def test_gamma_is_infinite_once_n_roundings_may_lose_everything(n):
     assert gamma(n, 2.0**-8) == math.inf
+
+
+@pytest.mark.parametrize("unit", [2.0**-8, 2.0**-24, 2.0**-53, 2.0**-64, 2.0**-113])
+def test_composing_small_errors_adds_them_and_their_products(unit):
+    exact = 3 * Fraction(unit) + 3 * Fraction(unit) ** 2 + Fraction(unit) ** 3
+    assert math.isclose(compose(unit, unit, unit), float(exact), rel_tol=1e-12)
+    assert math.isclose(compose(unit), unit, rel_tol=1e-12)
+
+
+def test_composing_with_an_infinite_error_is_infinite_and_with_none_is_nothing():
+    assert compose(math.inf, 2.0**-24) == math.inf
+    assert compose() == compose(0.0, 0.0) == 0.0
 
 
 @pytest.mark.parametrize(

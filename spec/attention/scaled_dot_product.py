@@ -126,7 +126,6 @@ spec = Spec(
                 "b2.h2.tq33.tk40.d32/scale-0.3+keep-0.5/normal",
                 "b2.h2.tq33.tk40.d32/causal-top-left+scale-0.3+mask-random+keep-0.1/normal",
             ),
-            option="keep",
         ),
     ),
     mutants=ATTENTION_MUTANTS,

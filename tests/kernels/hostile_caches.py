@@ -18,9 +18,9 @@ def cache(base):
 class Right:
     """Keys and values of the tokens so far, copied."""
 
-    def __init__(self, *, b, hkv, d, capacity, dtype):
-        self.k = torch.zeros(b, hkv, 0, d, dtype=dtype)
-        self.v = torch.zeros(b, hkv, 0, d, dtype=dtype)
+    def __init__(self, *, b, hkv, d, capacity, dtype, device=None):
+        self.k = torch.zeros(b, hkv, 0, d, dtype=dtype, device=device)
+        self.v = torch.zeros(b, hkv, 0, d, dtype=dtype, device=device)
         self.capacity = capacity
 
     def append(self, k, v):

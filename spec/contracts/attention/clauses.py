@@ -34,7 +34,6 @@ def attention_clauses(heads: str) -> tuple[Clause, ...]:
             "semantics",
             smoke=[f"b1.{h}.tq17.tk33.d32/scale-{s}/normal" for s in (0.0, 1.0, -0.3)],
             core=[f"b1.{h}.tq17.tk33.d64/causal-top-left+scale--0.125/normal"],
-            option="scale",
         ),
         Clause(
             "attention.mask.boolean",
@@ -46,7 +45,6 @@ def attention_clauses(heads: str) -> tuple[Clause, ...]:
             ],
             core=[f"b3.{h}.tq70.tk130.d64/mask-{m}/heavy-tailed" for m in ("random", "padding")]
             + [f"b2.{h}.tq33.tk33.d32/causal-top-left+mask-random/normal"],
-            option="mask",
         ),
         Clause(
             "attention.options.together",
@@ -78,7 +76,6 @@ def attention_clauses(heads: str) -> tuple[Clause, ...]:
             "semantics",
             smoke=[f"b2.{h}.tq17.tk33.d32/mask-{m}/normal" for m in ("empty-rows", "none")],
             core=[f"b1.{h}.tq17.tk33.d64/mask-empty-rows/large-logit"],
-            option="mask",
         ),
         Clause(
             "attention.mask.hidden-keys",
@@ -86,7 +83,6 @@ def attention_clauses(heads: str) -> tuple[Clause, ...]:
             "semantics",
             smoke=[f"b2.{h}.tq17.tk33.d32/mask-padding/masked-huge"],
             core=[f"b2.{h}.tq17.tk33.d32/mask-none/masked-huge"],
-            option="mask",
         ),
         Clause(
             "attention.causal.top-left",
@@ -94,7 +90,6 @@ def attention_clauses(heads: str) -> tuple[Clause, ...]:
             "semantics",
             smoke=_causal("top-left", f"b1.{h}", ((33, 33), (17, 40), (40, 17), (1, 9))),
             core=_causal("top-left", f"b2.{h}", ((1, 1), (64, 128), (130, 70), (300, 333))),
-            option="causal",
         ),
         Clause(
             "attention.causal.bottom-right",
@@ -106,7 +101,6 @@ def attention_clauses(heads: str) -> tuple[Clause, ...]:
                 *_causal("bottom-right", f"b2.{h}", ((1, 1), (64, 128), (130, 70))),
                 *_causal("bottom-right", f"b1.{h}", ((300, 333), (300, 180), (4, 700))),
             ],
-            option="causal",
         ),
         Clause(
             "attention.keys.structural",

@@ -165,11 +165,11 @@ ATTENTION_MUTANTS = mutants(
         "mask-ignored": ("mask is ignored", _with(mask=None)),
         "mask-of-first-batch": (
             "every batch uses the mask of the first",
-            _with(mask=lambda m: m[:1]),
+            _with(mask=lambda m: m[:1] if m.ndim == 4 else m),
         ),
         "mask-of-first-head": (
             "every head uses the mask of the first",
-            _with(mask=lambda m: m[:, :1]),
+            _with(mask=lambda m: m[:, :1] if m.ndim == 4 else m),
         ),
         "mask-finite": (
             "a finite number stands for -inf: empty rows give mean(V)",
