@@ -61,7 +61,9 @@ def _softmax_bound(exact: Attention, rounding: Rounding) -> Mapping[str, Array]:
     # what follows rounds the computed weights and output, which may be that much larger
     weighted = (exact.weights @ values + spread_values) / (1 - row)
     operand = _unit(rounding.operands)
-    cast = max(_unit(rounding.weights), operand)
+    # P is an operand of the second product: rounded once more, unless to the same format
+    twice = operand if rounding.operands != rounding.weights else 0.0
+    cast = compose(_unit(rounding.weights), twice)
     dropout = 3 * u if exact.weights is not exact.probs else 0.0
     before_rounding = (
         logits
