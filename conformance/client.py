@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -224,7 +225,7 @@ class _Process:
         """Where it hangs, in one sentence; faulthandler prints the stack on SIGUSR1."""
         mark = self._output.size
         self._popen.send_signal(signal.SIGUSR1)
-        self._output.wait_for_more(mark, 1.0)
+        self._output.wait_for_more(mark, 3.0)
         return f"gave no answer within {seconds:g} s{self._output.python_line()}"
 
     def kill(self) -> None:
@@ -268,10 +269,10 @@ class _Tail:
     def wait_for_more(self, mark: int, seconds: float) -> None:
         """Until something came behind ``mark``, and nothing more follows for a moment."""
         with self._more:
+            end = time.monotonic() + seconds
             came = self._more.wait_for(lambda: self.size > mark, seconds)
-            while came and seconds > 0:
-                came = self._more.wait(0.05)
-                seconds -= 0.05
+            while came and time.monotonic() < end:  # a stack comes in many small pieces
+                came = self._more.wait(0.1)
 
     def text(self) -> str:
         """The end of the output."""
