@@ -279,7 +279,9 @@ def test_collect_only_lists_what_k_selects_and_runs_nothing(
 def test_x_stops_at_the_first_failure_and_lf_runs_the_failed_again(
     run_cli: Run, kernels: Path, tmp_path: Path
 ) -> None:
-    words = [kernels / "wrong.py", "--impl", "unscaled", "--tier", "smoke", "--"]
+    # a cache of its own: pytest keeps one per root, and a root may lie above tmp_path
+    cache = ("-o", f"cache_dir={tmp_path / 'cache'}")
+    words = [kernels / "wrong.py", "--impl", "unscaled", "--tier", "smoke", "--", *cache]
     assert "1 failed" in run_cli("test", *words, "-x", cwd=tmp_path).text
     again = run_cli("test", *words, "--lf", cwd=tmp_path)
     assert (again.code, "1 failed" in again.text) == (1, True), again.text
