@@ -119,7 +119,7 @@ def attention_clauses(heads: str) -> tuple[Clause, ...]:
             "semantics",
             smoke=[f"b1.{h}.tq17.tk33.d32/default/nan-query"],
             core=[
-                f"b1.{h}.tq130.tk130.d64/default/nan-query",
+                f"b2.{h}.tq130.tk130.d64/default/nan-query",
                 f"b1.{h}.tq4.tk4.d16/default/nan-query",
             ],
         ),
