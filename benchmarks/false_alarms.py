@@ -2,7 +2,8 @@
 
     python benchmarks/false_alarms.py --cases 2000 [--seed 1] [--json FILE] [TARGET ...]
 
-Sizes, options, families, dtypes and layouts are drawn at random, and so are the inputs.
+Sizes, options, families, dtypes and layouts are drawn at random, and so are the inputs. Where
+inputs are contiguous, the costs of the case are judged too.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import json
 import sys
 import time
 from collections import Counter, defaultdict
+from typing import Any
 
 import numpy as np
 
 from kernelproof.conformance.capabilities import Capabilities
-from kernelproof.conformance.suite import Planned, Settings, Suite
+from kernelproof.conformance.suite import METERED, Planned, Settings, Suite
 from kernelproof.conformance.verdict import Verdict
 
 
@@ -27,11 +29,15 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", help="default: the built-in implementations")
     parser.add_argument("--cases", type=int, default=2000, help="over all implementations")
     parser.add_argument("--seed", default="1")
+    parser.add_argument("--spec", action="append", help="only these specs")
+    parser.add_argument("--impl", help="only these implementations")
     parser.add_argument("--json", help="write the numbers to this file")
     arguments = parser.parse_args()
     settings = Settings.read(
         {
             "targets": arguments.targets,
+            "specs": arguments.spec,
+            "implementation": arguments.impl,
             "tier": "core",
             "seed": arguments.seed,
             "timeout": 120,
@@ -40,16 +46,18 @@ def main() -> int:
         }
     )
     suite = Suite(settings)
-    suite.read()
-    share = -(-arguments.cases // len(suite.implementations))
+    chosen = list(suite.selected())
+    share = -(-arguments.cases // len(chosen))
     start, rows, alarms = time.perf_counter(), [], 0
-    for implementation in suite.implementations:
-        found = _run(suite, implementation, share, arguments.seed)
+    for implementation, backend in chosen:
+        found = _run(suite, implementation, backend, share, arguments.seed)
         rows.append(found)
         alarms += len(found["failing"])
         print(f"{found['spec']}  {found['implementation']}  {found['verdicts']}")
         for dtype, (ratio, case) in sorted(found["worst"].items()):
             print(f"  {dtype:<9} worst ratio {ratio:.3f} at {case}")
+        for metric, (ratio, case) in found["costs"].items():
+            print(f"  {metric:<9} worst ratio {ratio:.3f} at {case}")
         for line in found["failing"]:
             print(f"  FALSE ALARM {line}")
     suite.close()
@@ -61,7 +69,9 @@ def main() -> int:
     return 1 if alarms else 0
 
 
-def _run(suite: Suite, implementation: Capabilities, share: int, seed: str) -> dict[str, object]:
+def _run(
+    suite: Suite, implementation: Capabilities, backend: str, share: int, seed: str
+) -> dict[str, Any]:
     spec = implementation.spec
     clause = next(c for c in spec.clauses if c.check == "accuracy")
     rng = np.random.default_rng([*seed.encode(), len(implementation.name)])
@@ -69,18 +79,25 @@ def _run(suite: Suite, implementation: Capabilities, share: int, seed: str) -> d
     claimed = (c for c in cases if not implementation.unsupported(c, clause))
     verdicts: Counter[str] = Counter()
     worst: dict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
-    failing = []
+    costs: dict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
+    failing: list[str] = []
+    metered = [c for c in spec.clauses if c.metric and backend in METERED]
     for case in itertools.islice(claimed, share):
-        result = suite.check(Planned(implementation, "cpu", case, clause))
-        verdicts[str(result.verdict)] += 1
-        worst[case.dtype] = max(worst[case.dtype], (result.ratio or 0.0, case.id))
-        if result.verdict not in (Verdict.PASS, Verdict.UNMEASURED):
-            failing.append(f"{case.id} ratio {result.ratio} {result.message}")
+        judged = [c for c in metered if not implementation.unsupported(case, c)]
+        for each in [clause, *judged] if case.layout == "contiguous" else [clause]:
+            result = suite.check(Planned(implementation, backend, case, each))
+            name, key = (costs, each.metric) if each.metric else (worst, case.dtype)
+            name[str(key)] = max(name[str(key)], (result.ratio or 0.0, case.id))
+            verdicts[str(result.verdict)] += each is clause
+            if result.verdict not in (Verdict.PASS, Verdict.UNMEASURED):
+                failing.append(f"{each.anchor} {case.id} ratio {result.ratio} {result.message}")
     return {
         "spec": spec.name,
         "implementation": implementation.name,
         "verdicts": dict(verdicts),
+        "backend": backend,
         "worst": dict(worst),
+        "costs": dict(costs),
         "failing": failing,
     }
 

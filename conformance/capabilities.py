@@ -66,6 +66,7 @@ class Capabilities:
                     f"{name}: tiles[{role!r}] is {constant!r}: wanted the name of a constexpr, "
                     "as in 'BLOCK_M'"
                 )
+        _among(name, "tile role", described["tiles"], spec.costs.tiles)
         values = frozenset(key for key in described["rename"] if ":" in key)
         renamed = {key.partition(":")[0] for key in described["rename"]}
         _among(name, "option in --map", renamed, spec.option_names())

@@ -78,7 +78,9 @@ def test(
     impl: Annotated[
         str | None, typer.Option(metavar="GLOB", help="Only these implementations.")
     ] = None,
-    backend: Annotated[list[str] | None, typer.Option(metavar="B", help="cpu or cuda.")] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(metavar="B", help="cpu, interpret, cuda.")
+    ] = None,
     dtype: Annotated[
         list[str] | None, typer.Option(metavar="D", help="Only this input dtype.")
     ] = None,
@@ -212,3 +214,27 @@ def list_(
     else:
         write_catalogue(found)
     return 1 if found["problems"] else 0
+
+
+@app.command()
+def explain(
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="As attention.flash.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=VALUE]", help="Axes, tiles, causal=..., dtype=float16."),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> int:
+    """Show a spec as a page with numbers: definition, clauses, error bounds, work, rooflines."""
+    from kernelproof.conformance.explain import explain, write_page
+
+    try:
+        page = explain(spec, words or [])
+    except (LookupError, ValueError) as error:
+        print(f"kernelproof: {error.args[0]}", file=sys.stderr)
+        return EXIT_USAGE
+    if json_:
+        print(json.dumps(page, indent=1))
+    else:
+        write_page(page)
+    return 0

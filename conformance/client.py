@@ -158,6 +158,12 @@ def printable(value: Any) -> Any:
     return value
 
 
+def _variables(backend: str) -> dict[str, str]:
+    """Of a worker's environment: Triton reads when it is imported whether it interprets."""
+    interpret = "1" if backend == "interpret" else "0"
+    return {"PYTHONUNBUFFERED": "1", "TRITON_INTERPRET": interpret}
+
+
 class _Process:
     """One worker process with its socket, exchange folder and captured output."""
 
@@ -169,7 +175,7 @@ class _Process:
         command = [
             *(sys.executable, "-P", "-m", "kernelproof.conformance.worker"),
             *("--socket", str(theirs.fileno()), "--folder", str(self._folder)),
-            *("--device", "cuda" if backend == "cuda" else "cpu"),
+            *("--backend", backend),
             *("--memory", str(limits.memory), "--threads", str(limits.threads)),
         ]
         try:
@@ -180,7 +186,7 @@ class _Process:
                 stderr=subprocess.STDOUT,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **dict([self._mark.split("=")])},
+                env={**os.environ, **_variables(backend), **dict([self._mark.split("=")])},
             )
         except OSError as error:
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -16,13 +16,16 @@ import numpy as np
 from kernelproof.conformance.capabilities import Capabilities
 from kernelproof.conformance.client import Worker, WorkerFailure
 from kernelproof.conformance.comparison import Comparison, compare
+from kernelproof.conformance.costs import CostJudgement
 from kernelproof.conformance.diagnosis import diagnose
 from kernelproof.conformance.expectation import (
     Expected,
+    draw,
     expect,
     extended_significand,
     needs_extended,
 )
+from kernelproof.conformance.meters.counts import Counts
 from kernelproof.conformance.reply import BadReply, Reply, StepReply, read_reply
 from kernelproof.conformance.request import build_request
 from kernelproof.conformance.verdict import Result, Verdict
@@ -42,13 +45,14 @@ class Judge:
     def __init__(self, seed: str) -> None:
         self._seed = seed
         self._hangs: dict[tuple[str, str, str], int] = {}
+        # one call serves all cost clauses of a case
+        self._counted: dict[tuple[str, str, str, str], Counts] = {}
 
     def check(
         self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause
     ) -> Result:
         """The verdict of one implementation on one case, citing one clause."""
         start = time.perf_counter()
-        precision = implementation.precision_at(case.dtype)
         result = Result(
             check=clause.check,
             spec=implementation.spec.name,
@@ -58,28 +62,48 @@ class Judge:
             case=case.id,
             clause=clause.anchor,
             verdict=Verdict.PASS,
-            preset=precision.name,
+            preset=implementation.precision_at(case.dtype).name,
         )
-        steps, expected = expect(implementation.spec, case, precision, self._seed, clause.exact)
-        request, storages = build_request(implementation, case, clause, steps)
-        key, hangs = (implementation.spec.name, implementation.name, backend), self._hangs
-        finding = self._without_a_call(key, case, clause, precision)
-        if finding is None:
-            try:
-                answer = worker.run(request, storages)
-                reply = read_reply(*answer, runs=request["repeat"], steps=len(steps))
-                hangs[key] = 0
-                finding = Judgement(implementation, case, clause, steps, expected).of(
-                    reply, backend
-                )
-            except WorkerFailure as failure:
-                hangs[key] = hangs.get(key, 0) + 1 if failure.kind == "timeout" else 0
-                finding = {"verdict": Verdict(failure.kind), "message": str(failure)}
-            except BadReply as error:
-                worker.restart()  # what else it has sent is not worth reading
-                message = f"the worker's reply is malformed: {error}"
-                finding = {"verdict": Verdict.INVALID, "message": message}
+        counted = (implementation.spec.name, implementation.name, backend, case.id)
+        if clause.metric and counted in self._counted:
+            step = draw(implementation.spec, case, self._seed)[0]
+            counts = self._counted[counted]
+            finding = CostJudgement(implementation, case, clause, step, counts).finding()
+        else:
+            finding = self._call(implementation, worker, backend, case, clause)
         return replace(result, seconds=time.perf_counter() - start, **finding)
+
+    def _call(
+        self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause
+    ) -> Finding:
+        """The finding of a call, or of why there was none."""
+        precision = implementation.precision_at(case.dtype)
+        key = (implementation.spec.name, implementation.name, backend)
+        steps, expected = expect(implementation.spec, case, precision, self._seed, clause.exact)
+        if settled := self._without_a_call(key, case, clause, precision):
+            return settled
+        request, storages = build_request(implementation, case, clause, steps)
+        try:
+            answer = worker.run(request, storages)
+            reply = read_reply(*answer, runs=request["repeat"], steps=len(steps))
+        except WorkerFailure as failure:
+            hung = failure.kind == "timeout"
+            self._hangs[key] = self._hangs.get(key, 0) + 1 if hung else 0
+            return {"verdict": Verdict(failure.kind), "message": str(failure)}
+        except BadReply as error:
+            return _malformed(worker, error)
+        self._hangs[key] = 0
+        try:
+            found = Judgement(implementation, case, clause, steps, expected).of(reply, backend)
+        except BadReply as error:
+            return _malformed(worker, error)
+        if not clause.metric or "verdict" in found:
+            return found
+        counts = reply.runs[0][0].counts
+        if counts is None:
+            return _malformed(worker, BadReply("no counts in a metered call"))
+        self._counted[*key, case.id] = counts
+        return CostJudgement(implementation, case, clause, steps[0], counts).finding()
 
     def _without_a_call(
         self, key: tuple[str, str, str], case: Case, clause: Clause, precision: Precision
@@ -92,6 +116,15 @@ class Judge:
             message = f"not called: {HANGS_BEFORE_GIVING_UP} calls in a row hung before"
             return {"verdict": Verdict.TIMEOUT, "message": message}
         return None
+
+
+def _malformed(worker: Worker, error: BadReply) -> Finding:
+    """The finding of a reply that cannot be read; what else came is not worth reading."""
+    worker.restart()
+    return {
+        "verdict": Verdict.INVALID,
+        "message": f"the worker's reply is malformed: {error}",
+    }
 
 
 class Judgement:
@@ -122,7 +155,8 @@ class Judgement:
         if self._worst is not None and not self._worst.ratio <= 1:
             spec, worst = self._implementation.spec, self._worst
             like = diagnose(spec, self._case, self._steps, worst.worst, worst.got)
-            return {**found, "verdict": Verdict.FAIL, "resembles": like}
+            cited = {"clause": self._accuracy} if self._clause.metric else {}
+            return {**found, **cited, "verdict": Verdict.FAIL, "resembles": like}
         for clause, message in reply.problems:
             return {**found, "verdict": Verdict.FAIL, "clause": clause, "message": message}
         compared = self._clause.repeat and not self._implementation.atomics
@@ -135,6 +169,12 @@ class Judgement:
             )
             return {**found, "verdict": Verdict.UNMEASURED, "message": message}
         return found
+
+    @property
+    def _accuracy(self) -> str:
+        """What a wrong result breaks in a call whose costs were to be judged."""
+        clauses = self._implementation.spec.clauses
+        return next(c.anchor for c in clauses if c.check == "accuracy")
 
     def _ratio(self) -> Finding:
         if self._worst is None:
@@ -152,6 +192,16 @@ class Judgement:
                 f"since {expected.refusal}"
             )
             return {"verdict": Verdict.FAIL, "message": message}
+        if reply.lacking:
+            message = f"the {backend} backend lacks {reply.lacking}"
+            return {"verdict": Verdict.UNSUPPORTED, "message": message}
+        if reply.astray:
+            message = f"out of bounds: {reply.astray}"
+            return {
+                "verdict": Verdict.FAIL,
+                "clause": "integrity.bounds",
+                "message": message,
+            }
         if reply.raised:
             return {"verdict": Verdict.CRASH, "message": reply.raised}
         wrong = reply.invalid or self._malformed(step, reply, expected, backend)

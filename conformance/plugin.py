@@ -16,7 +16,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "target": {"action": "append", "help": "file, module or module:callable (repeatable)"},
     "spec": {"action": "append", "help": "only specs that match this pattern (repeatable)"},
     "impl": {"help": "only implementations that match this pattern"},
-    "backend": {"action": "append", "help": "cpu or cuda (repeatable); default: all that run here"},
+    "backend": {
+        "action": "append",
+        "help": "cpu, interpret or cuda (repeatable); default: all that run here",
+    },
     "dtype": {"action": "append", "help": "only this input dtype (repeatable)"},
     "tier": {"help": "smoke, core (default) or full"},
     "seed": {"help": "seed of the inputs, or 'random'; default 0"},

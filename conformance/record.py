@@ -18,7 +18,7 @@ from kernelproof.conformance.standing import standings
 from kernelproof.conformance.suite import Suite, UsageError
 from kernelproof.conformance.verdict import Result
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def now() -> datetime.datetime:
@@ -65,7 +65,10 @@ class RunRecord:
                 "gpu": next((d["device"] for d in self.suite.description if d.get("device")), None),
                 "python": platform.python_version(),
                 "numpy": version("numpy"),
-                "torch": versions[0]["torch"] if versions else None,
+                **{
+                    name: versions[0][name] if versions else None
+                    for name in ("torch", "triton", "meter", "arithmetic")
+                },
             },
             "implementations": [
                 {
@@ -79,6 +82,7 @@ class RunRecord:
                     "limits": each.limits,
                     "deviates": each.deviates,
                     "atomics": each.atomics,
+                    "tiles": dict(each.tiles),
                 }
                 for each in self.suite.implementations
             ],

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernelproof.conformance.layout import NUMPY_DTYPES
+from kernelproof.conformance.meters.counts import Counts
 from kernelproof.spec.contracts.integrity import INTEGRITY_CLAUSES
 
 Array = npt.NDArray[Any]
@@ -41,12 +42,18 @@ class Output:
 
 @dataclass(frozen=True)
 class StepReply:
-    """What one operation did: it raised, it returned something impossible, or it returned."""
+    """What one operation did: it raised, it returned something impossible, or it returned.
+
+    lacking: a feature that this backend has not. astray: an access outside all arguments.
+    """
 
     raised: str | None
+    lacking: str | None
+    astray: str | None
     invalid: str | None
     outputs: tuple[Output, ...]
     in_constructor: bool
+    counts: Counts | None
 
 
 @dataclass(frozen=True)
@@ -86,11 +93,15 @@ def read_reply(
 def _step(step: Mapping[str, Any], received: Mapping[str, Array]) -> StepReply:
     raised, invalid = step.get("raised"), step.get("invalid")
     outputs = () if raised or invalid else step["outputs"]
+    kind = (raised or {}).get("kind")
     return StepReply(
         raised=_raised(raised) if raised else None,
+        lacking=_message(raised) if kind == "lacking" else None,
+        astray=_message(raised) if kind == "astray" else None,
         invalid=str(invalid)[:_TEXT] if invalid else None,
         outputs=tuple(_output(each, received) for each in outputs),
         in_constructor=bool(step.get("constructor")),
+        counts=Counts.from_json(step["counts"]) if step.get("counts") else None,
     )
 
 
@@ -102,6 +113,10 @@ def _output(output: Mapping[str, Any], received: Mapping[str, Array]) -> Output:
     if data.dtype != np.uint8 or data.ndim != 1:
         raise BadReply(f"storage of {data.dtype}")
     return Output(str(output["dtype"]), shape, str(output["device"]), data)
+
+
+def _message(raised: Any) -> str:
+    return str(raised["message"])[:_TEXT]
 
 
 def _raised(raised: Mapping[str, Any]) -> str:

@@ -138,7 +138,16 @@ def _severity(result: Result) -> tuple[int, float]:
 
 COLUMNS = (
     *("verdict", "implementation", "spec", "backend"),
-    *("ratio", "passed", "failed", "unsupp.", "unmeas.", "time"),
+    *(
+        "error/bound",
+        "bytes/bound",
+        "FLOPs/budget",
+        "passed",
+        "failed",
+        "unsupp.",
+        "unmeas.",
+        "time",
+    ),
 )
 _LEFT = 4  # columns of words; the others are numbers, set to the right
 _COLORS = {"conformant": "green", "passes": "yellow", "not conformant": "red", "not run": "yellow"}
@@ -175,6 +184,8 @@ def _cells(standing: Standing) -> list[str]:
         standing.spec,
         standing.backend,
         ratio_text(standing.worst.ratio if standing.worst else None),
+        ratio_text(standing.costs.get("traffic")),
+        ratio_text(standing.costs.get("flops")),
         *(f"{n:,}" for n in (counts[Verdict.PASS], standing.failed, unsupported, unmeasured)),
         f"{standing.seconds:.1f} s",
     ]
@@ -195,9 +206,13 @@ def _notes(standing: Standing) -> list[str]:
         reasons = standing.reasons.most_common(4)
         words.append("unsupported: " + "; ".join(f"{reason} ({n})" for reason, n in reasons))
     if standing.unmeasured:
-        words.append(f"unmeasured: {standing.unmeasured}")
+        metrics = f" ({', '.join(standing.uncounted)})" if standing.uncounted else ""
+        words.append(f"unmeasured{metrics}: {standing.unmeasured}")
     if standing.unjudged:
         words.append(f"not returned, so not judged: {', '.join(standing.unjudged)}")
+    if standing.untiled:
+        roles = ", ".join(load_spec(standing.spec).costs.tiles)
+        words.append(f"names no tiles, so only the cap holds its costs: tiles={{...}} with {roles}")
     if standing.missing and standing.verdict == "passes":
         rest = len(standing.missing) - 4
         more = f" and {rest} more" if rest > 0 else ""

@@ -43,6 +43,7 @@ def build_request(
             for step in steps
         ],
         "repeat": 2 if clause.repeat else 1,
+        "metered": clause.check == "costs",
     }
     return request, storages.bytes
 

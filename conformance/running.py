@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kernelproof.conformance.global_state import read_settings, restore_settings, undo_patches
 from kernelproof.conformance.loading import first_line
+from kernelproof.conformance.meters.counts import Counts
+from kernelproof.conformance.meters.memory import PeakMemory
+from kernelproof.conformance.meters.meter import Meter
+from kernelproof.conformance.meters.operators import OperatorMeter
 from kernelproof.impls.registration import Registration
 
 _DTYPES = {
@@ -41,6 +46,8 @@ _EMPTY = {
 class Poison(TorchDispatchMode):
     """Fresh memory is NaN (integers: their largest), so that what is never written shows."""
 
+    supports_higher_order_operators = True  # flex_attention raises under a mode without it
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
 
@@ -52,7 +59,7 @@ class Poison(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator; fill what an aten::empty* returns."""
         result = func(*args, **(kwargs or {}))
-        if func.overloadpacket in _EMPTY and isinstance(result, torch.Tensor):
+        if getattr(func, "overloadpacket", None) in _EMPTY and isinstance(result, torch.Tensor):
             _fill(result)
         return result
 
@@ -73,9 +80,10 @@ class Run:
     """One request: the steps of a case, once or twice, on fresh memory each time."""
 
     def __init__(
-        self, registration: Registration, request: Mapping[str, Any], device: torch.device
+        self, registration: Registration, request: Mapping[str, Any], backend: str
     ) -> None:
-        self._registration, self._request, self._device = registration, request, device
+        self._registration, self._request, self._backend = registration, request, backend
+        self._device = torch.device("cuda" if backend == "cuda" else "cpu")
         self._sent: dict[str, Any] = {}
         self._problems: list[dict[str, str]] = []
         self._kept: list[tuple[str, torch.Tensor]] = []
@@ -135,7 +143,8 @@ class Run:
                 }
             }
         start = time.perf_counter()
-        with Poison():
+        meter, peak = Meter(memory.storages()), PeakMemory(self._device)
+        with self._watched(meter, peak):
             result, raised = self._guard(lambda: operation(*inputs, **options))
             if self._device.type == "cuda":
                 torch.cuda.synchronize()
@@ -149,9 +158,36 @@ class Run:
         if raised:
             return {"raised": raised, "seconds": seconds}
         outputs = self._outputs(prefix, result, memory)
+        if self._request["metered"] and "outputs" in outputs:
+            outputs["counts"] = self._counts(meter, peak, result).to_json()
         # whoever kept a reference to an input instead of a copy will show it
         memory.poison()
         return {**outputs, "seconds": seconds}
+
+    @contextmanager
+    def _watched(self, meter: Meter, peak: PeakMemory) -> Iterator[None]:
+        """Fresh memory is poison; Triton is interpreted under its meter, others where asked."""
+        with ExitStack() as stack:
+            if self._request["metered"]:
+                stack.enter_context(peak)
+            stack.enter_context(Poison())
+            if self._backend == "interpret":
+                from kernelproof.conformance.interpreter.launching import metered
+
+                stack.enter_context(metered(meter))
+            if self._request["metered"]:
+                stack.enter_context(OperatorMeter(meter))
+            yield
+
+    def _counts(self, meter: Meter, peak: PeakMemory, result: Any) -> Counts:
+        outputs = [result] if isinstance(result, torch.Tensor) else list(result or ())
+        for number, output in enumerate(outputs):
+            if not meter.knows(output):
+                meter.miss(f"nothing metered wrote output {number}: NumPy, a thread or other code")
+        counts = meter.finish()
+        own = sum(output.numel() * output.element_size() for output in outputs)
+        counts.peak_memory = max(0, peak.bytes - own)
+        return counts
 
     def _options(self, memory: Memory, given: Mapping[str, Any]) -> dict[str, Any]:
         rename, options = self._registration.rename, {}
@@ -167,6 +203,8 @@ class Run:
         try:
             return act(), None
         except BaseException as error:
+            if kind := self._kind(error):
+                return None, {"kind": kind, "type": "", "message": first_line(_root(error))}
             frames = traceback.extract_tb(error.__traceback__)
             own = [f for f in frames if f.filename != __file__] or frames
             where = f"{Path(own[0].filename).name}:{own[0].lineno}"
@@ -175,6 +213,22 @@ class Run:
                 "message": first_line(error),
                 "where": where,
             }
+
+    def _kind(self, error: BaseException) -> str | None:
+        """What the interpreter says of a kernel, if it says it."""
+        if self._backend != "interpret":
+            return None
+        from kernelproof.conformance.interpreter.formats import InterpreterLacks
+        from kernelproof.conformance.interpreter.memory import OutOfBounds
+
+        root = _root(error)
+        return (
+            "lacking"
+            if isinstance(root, InterpreterLacks)
+            else "astray"
+            if isinstance(root, OutOfBounds)
+            else None
+        )
 
     def _outputs(self, prefix: str, result: Any, memory: Memory) -> dict[str, Any]:
         if result is None:
@@ -212,6 +266,13 @@ class Run:
         return {"outputs": outputs}
 
 
+def _root(error: BaseException) -> BaseException:
+    """The first of a chain of exceptions: Triton wraps what a kernel raises."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def _overlap(x: torch.Tensor, y: torch.Tensor) -> bool:
     """Whether two tensors have a byte in common (or lie across each other)."""
     first, second = _extent(x), _extent(y)
@@ -246,6 +307,10 @@ class Memory:
         storage = storage.to(self._device)
         self._made[view["storage"]] = (view["name"], storage)
         return storage.as_strided(view["shape"], view["strides"], view["offset"])
+
+    def storages(self) -> dict[str, torch.Tensor]:
+        """The storages, whole, by the role of the input that lies in each."""
+        return dict(self._made.values())
 
     def value(self, value: Any) -> Any:
         """An option: plain, a tensor, or a tuple of those."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,11 @@ class Standing:
         output was judged, ``passes`` if nothing failed but something of that is missing,
         ``not run`` if no check ran, else ``not conformant``.
     unjudged: outputs of the spec that it does not return.
+    untiled: it launches Triton kernels and names no tiles, so that only the cap holds its costs.
     missing: mandatory clauses that no passing check cited. A clause is not mandatory if each
-        of its cases needs an option that the implementation does not take.
+        of its cases needs an option that the implementation does not take, or if it is about a
+        cost that could not be measured here.
+    costs: per metric the largest ratio of what was counted to its bound.
     """
 
     spec: str
@@ -31,11 +34,14 @@ class Standing:
     verdict: str
     missing: tuple[str, ...]
     unjudged: tuple[str, ...]
+    untiled: bool
     presets: tuple[str, ...]
     worst: Result | None
+    costs: Mapping[str, float]
     counts: Counter[Verdict]
     reasons: Counter[str]
     unmeasured: str
+    uncounted: tuple[str, ...]
     seconds: float
 
     @property
@@ -55,6 +61,7 @@ class Standing:
             "presets": list(self.presets),
             "ratio": plain_number(self.worst.ratio) if self.worst else None,
             "worst_case": self.worst.case if self.worst else None,
+            "costs": {metric: plain_number(ratio) for metric, ratio in self.costs.items()},
             "counts": {str(verdict): self.counts[verdict] for verdict in Verdict},
             "seconds": round(self.seconds, 3),
         }
@@ -74,18 +81,21 @@ def _standing(
     suite: Suite, spec: str, name: str, backend: str, results: Sequence[Result]
 ) -> Standing:
     counts = Counter(r.verdict for r in results)
-    measured = [r for r in results if r.ratio is not None]
+    measured = [r for r in results if r.ratio is not None and r.check != "costs"]
     unmeasured = [r.message for r in results if r.verdict is Verdict.UNMEASURED]
     implementation = next(i for i in suite.implementations if (i.spec.name, i.name) == (spec, name))
     missing = _missing(implementation, results)
     unjudged = tuple(n for n in implementation.spec.output_names if n not in implementation.returns)
+    untiled = bool(
+        backend == "interpret" and implementation.spec.costs.tiles and not implementation.tiles
+    )
     ran = set(counts) - {Verdict.UNSUPPORTED}
     if not ran:
         verdict = "not run"
     elif any(each.failing for each in ran):
         verdict = "not conformant"
     else:
-        verdict = "passes" if missing or unjudged else "conformant"
+        verdict = "passes" if missing or unjudged or untiled else "conformant"
     return Standing(
         spec=spec,
         implementation=name,
@@ -93,13 +103,31 @@ def _standing(
         verdict=verdict,
         missing=missing,
         unjudged=unjudged,
+        untiled=untiled,
         presets=tuple(dict.fromkeys(r.preset for r in results)),
         worst=max(measured, key=lambda r: r.ratio or 0.0, default=None),
+        costs=_costs(results),
         counts=counts,
         reasons=Counter(r.message for r in results if r.verdict is Verdict.UNSUPPORTED),
         unmeasured=unmeasured[0] if unmeasured else "",
+        uncounted=tuple(
+            dict.fromkeys(
+                r.clause.rpartition(".")[2]
+                for r in results
+                if r.check == "costs" and r.verdict is Verdict.UNMEASURED
+            )
+        ),
         seconds=sum(r.seconds for r in results),
     )
+
+
+def _costs(results: Sequence[Result]) -> dict[str, float]:
+    worst: dict[str, float] = {}
+    for result in results:
+        if ".cost." in result.clause and result.ratio is not None:
+            metric = result.clause.rpartition(".")[2]
+            worst[metric] = max(worst.get(metric, 0.0), result.ratio)
+    return worst
 
 
 def _missing(implementation: Capabilities, results: Sequence[Result]) -> tuple[str, ...]:
@@ -107,8 +135,15 @@ def _missing(implementation: Capabilities, results: Sequence[Result]) -> tuple[s
     return tuple(
         c.anchor
         for c in implementation.spec.clauses
-        if c.anchor not in exercised and not _not_taken(c, results)
+        if c.anchor not in exercised and not (_not_taken(c, results) or _not_counted(c, results))
     )
+
+
+def _not_counted(clause: Clause, results: Sequence[Result]) -> bool:
+    """Of a clause about costs: outside the backend's plan, or nothing that could be measured."""
+    cited = [r for r in results if r.clause == clause.anchor]
+    unknown = (Verdict.UNMEASURED, Verdict.UNSUPPORTED)
+    return clause.metric is not None and all(r.verdict in unknown for r in cited)
 
 
 def _not_taken(clause: Clause, results: Sequence[Result]) -> bool:

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import Any
 
 from kernelproof.conformance.capabilities import BadRegistration, Capabilities, unknown_word
@@ -24,7 +25,9 @@ from kernelproof.spec.language import Clause, Spec
 from kernelproof.spec.rounding import DTYPES, PRESETS
 
 TIERS = ("smoke", "core", "full")
-RUNNABLE = ("cpu", "cuda")
+RUNNABLE = ("cpu", "interpret", "cuda")
+METERED = ("cpu", "interpret")
+"""Backends on which costs are counted."""
 
 
 class UsageError(ValueError):
@@ -54,7 +57,7 @@ class Settings:
                 _one_of(f"--{name[:-1]}", word, known)
         for word in options.get("backends") or ():
             if word not in RUNNABLE:
-                raise UsageError(f"--backend {word}: this release runs on {' and '.join(RUNNABLE)}")
+                raise UsageError(f"--backend {word}: this release runs on {', '.join(RUNNABLE)}")
         _one_of("--tier", options["tier"], TIERS)
         if options.get("require"):
             _one_of("--require", options["require"], PRESETS)
@@ -256,7 +259,9 @@ class Suite:
     def available(self) -> tuple[str, ...]:
         """Backends that this machine can run."""
         cuda = any(described.get("cuda") for described in self.description)
-        return RUNNABLE if cuda else ("cpu",)
+        interpret = find_spec("triton") is not None
+        there = {"cpu": True, "interpret": interpret, "cuda": cuda}
+        return tuple(backend for backend in RUNNABLE if there[backend])
 
     def check_selection(self) -> None:
         """Raise UsageError where an option selects nothing that exists."""
@@ -267,8 +272,12 @@ class Suite:
                     "--spec attention.scaled_dot_product"
                 )
         self.read()
-        if "cuda" in self.settings.backends and "cuda" not in self.available():
-            raise UsageError("--backend cuda: torch sees no GPU on this machine")
+        for backend, why in (
+            ("cuda", "torch sees no GPU on this machine"),
+            ("interpret", "Triton is not installed: pip install triton"),
+        ):
+            if backend in self.settings.backends and backend not in self.available():
+                raise UsageError(f"--backend {backend}: {why}")
         names = [each.name for each in self.implementations]
         pattern = self.settings.implementation
         if names and not fnmatch.filter(names, pattern):
@@ -306,6 +315,8 @@ class Suite:
             for clause in selected[0][0].spec.clauses:
                 turns: dict[Case, list[Planned]] = {}
                 for implementation, backend in selected:
+                    if clause.metric and backend not in METERED:
+                        continue
                     for case in self._cases(implementation, clause):
                         item = Planned(implementation, backend, case, clause)
                         turns.setdefault(case, []).append(item)

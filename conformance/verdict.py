@@ -42,7 +42,10 @@ class Worst:
 
 @dataclass(frozen=True)
 class Result:
-    """One check of one implementation on one case. ``ratio`` = error / bound; 1 or less passes."""
+    """One check of one implementation on one case. ``ratio`` = error / bound; 1 or less passes.
+
+    measured, allowed: of a check of costs, what was counted and its bound.
+    """
 
     check: str
     spec: str
@@ -54,6 +57,8 @@ class Result:
     verdict: Verdict
     preset: str = ""
     ratio: float | None = None
+    measured: int | None = None
+    allowed: int | None = None
     worst: Worst | None = None
     message: str = ""
     resembles: str = ""

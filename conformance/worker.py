@@ -17,13 +17,17 @@ import sys
 import threading
 import time
 import traceback
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from kernelproof.conformance.channel import CHANNEL_LOST, Channel, ChannelClosed
+from kernelproof.conformance.interpreter import ARITHMETIC_VERSION
 from kernelproof.conformance.loading import TargetError, describe, first_line, load_target
+from kernelproof.conformance.meters.counts import METER_VERSION
 from kernelproof.conformance.running import Poison, Run
 from kernelproof.impls.registration import Registration
 
@@ -33,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--backend", default="cpu")
     parser.add_argument("--memory", type=int, default=0, help="bytes of address space")
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
@@ -42,14 +46,18 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     versions = _versions()  # asks for a GPU, which wants more address space than is granted below
-    if arguments.memory and arguments.device == "cpu":
+    if arguments.backend == "interpret":
+        from kernelproof.conformance.interpreter.launching import install
+
+        install()
+    if arguments.memory and arguments.backend != "cuda":
         resource.setrlimit(resource.RLIMIT_AS, (arguments.memory, arguments.memory))
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     with Poison():  # what torch sets up at first use (an environment variable) is nobody's change
         torch.empty(1)
     channel = Channel(socket.socket(fileno=arguments.socket), arguments.folder, "worker")
     try:
-        _serve(channel, torch.device(arguments.device), versions)
+        _serve(channel, arguments.backend, versions)
     except ChannelClosed:  # a judge that was killed cannot clear up
         shutil.rmtree(arguments.folder, ignore_errors=True)
         os._exit(CHANNEL_LOST)
@@ -62,7 +70,7 @@ def _leave_with(judge: int) -> None:
     os._exit(CHANNEL_LOST)
 
 
-def _serve(channel: Channel, device: torch.device, versions: dict[str, Any]) -> None:
+def _serve(channel: Channel, backend: str, versions: dict[str, Any]) -> None:
     owner = os.getpid()
     registrations: list[Registration] = []
     channel.send({"hello": owner}, {})
@@ -77,7 +85,7 @@ def _serve(channel: Channel, device: torch.device, versions: dict[str, Any]) -> 
             except TargetError as error:
                 reply = {"error": str(error)}
         else:
-            run = Run(registrations[request["implementation"]], request, device)
+            run = Run(registrations[request["implementation"]], request, backend)
             try:
                 reply, sent = run.answer(storages)
             except Exception as error:  # where it is called, an implementation's own are caught
@@ -91,7 +99,13 @@ def _serve(channel: Channel, device: torch.device, versions: dict[str, Any]) -> 
 
 def _versions() -> dict[str, Any]:
     return {
-        "versions": {"torch": torch.__version__, "python": sys.version.split()[0]},
+        "versions": {
+            "torch": torch.__version__,
+            "triton": version("triton") if find_spec("triton") else None,
+            "python": sys.version.split()[0],
+            "meter": METER_VERSION,
+            "arithmetic": ARITHMETIC_VERSION,
+        },
         "cuda": torch.cuda.is_available(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -22,7 +22,8 @@ Outputs: TypeAlias = Mapping[str, Array]
 Model: TypeAlias = Callable[
     [Callable[..., Any], Mapping[str, Any], Mapping[str, Any]], "Outputs | None"
 ]
-Check = Literal["accuracy", "semantics", "integrity"]
+Check = Literal["accuracy", "semantics", "integrity", "costs"]
+Metric = Literal["traffic", "footprint", "flops", "exps", "memory"]
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ class Clause:
 
     exact: no tolerance: the result is the exact value, rounded once to the dtype of the output.
     repeat: call twice with equal inputs; the results must be equal bit for bit.
+    metric: of a clause about costs, what is counted.
     """
 
     anchor: str
@@ -168,6 +170,7 @@ class Clause:
     exact: bool = False
     repeat: bool = False
     dtypes: Sequence[str] | None = None
+    metric: Metric | None = None
 
 
 @dataclass(frozen=True)
@@ -194,10 +197,14 @@ class Sizes:
     """The axes of a case as attributes, so that a cost formula reads as in the paper.
 
     options: as drawn, masks and tables included, for formulas that depend on what they hold.
+    item: bytes per element of the inputs.
+    tiles: sizes of an implementation's tiles, by role; none where it has, or names, none.
     """
 
     axes: Mapping[str, int]
     options: Mapping[str, Any] = field(default_factory=dict)
+    item: int = 4
+    tiles: Mapping[str, int] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> int:
         try:
@@ -205,25 +212,62 @@ class Sizes:
         except KeyError:
             raise AttributeError(f"no axis {name!r}: wanted {', '.join(self.axes)}") from None
 
+    @property
+    def wide(self) -> int:
+        """Bytes per element of accumulators and statistics: those of float32, at least."""
+        return max(4, self.item)
+
+    def tile(self, role: str, whole: int) -> int:
+        """The size of a tile; without tiles one tile is the whole axis."""
+        return self.tiles.get(role, max(whole, 1))
+
+    def with_tiles(self, **tiles: int) -> Sizes:
+        """The same sizes for other tiles."""
+        return replace(self, tiles=tiles)
+
 
 Formula: TypeAlias = Callable[[Sizes], int]
+Elements: TypeAlias = Callable[[Sizes], Mapping[str, int]]
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Closed forms in the axes. One multiply and one add are 2 FLOPs; traffic in elements.
+    """Closed forms of the work. One multiply and one add are 2 FLOPs; the rest is in bytes.
 
-    compulsory: elements that some output depends on, each once: no less can be moved.
-    traffic: elements that the algorithm moves between slow memory and programs, for given
-        tiles where it has any (axes named by their role).
-    memory: elements held at the peak beside inputs and outputs.
+    flops: of products; with tiles, those that the visited tiles hold in full.
+    useful: those of them that some output depends on, under the case's options.
+    exps: exponentials.
+    reads: per input, the distinct elements that some output depends on.
+    compulsory: bytes of those and of the outputs, each once: no less can be moved.
+    traffic: bytes moved between slow memory and programs, for given tiles.
+    cap: bytes that no implementation may exceed, whatever tiles it declares.
+    lower: bytes that every schedule with ``ON_CHIP`` bytes of fast memory moves at least.
+    memory: bytes held at the peak beside inputs and outputs.
+    tiles: roles that an implementation may declare; the closed form above is that of its tiles.
+    best_tiles: those of least traffic that fit ``ON_CHIP`` bytes.
+    widest_tiles: those that waste the most operations on padding and are still in use: twice
+        their closed form is what no declaration raises.
     """
 
     flops: Formula
+    useful: Formula
     compulsory: Formula
     traffic: Formula
+    cap: Formula
     memory: Formula
     exps: Formula = lambda x: 0
+    lower: Formula = lambda x: 0
+    reads: Elements = lambda x: {}
+    tiles: tuple[str, ...] = ()
+    best_tiles: Elements = lambda x: {}
+    widest_tiles: Elements = lambda x: {}
+
+
+ON_CHIP = 100 << 10
+"""Bytes of fast memory that every current GPU has per multiprocessor."""
+
+WORKSPACE = 1 << 20
+"""Bytes of workspace that do not grow with the sizes, and that any operator may hold."""
 
 
 @dataclass(frozen=True)
@@ -278,6 +322,16 @@ class Spec:
         """Names of the outputs, in the order in which a callable returns them."""
         names = [t.name for o in self.call.operations.values() for t in o.outputs]
         return tuple(dict.fromkeys(names))
+
+    def sizes(
+        self,
+        case: Case,
+        options: Mapping[str, Any] | None = None,
+        tiles: Mapping[str, int] | None = None,
+    ) -> Sizes:
+        """What cost formulas read, for a case with its drawn options and for given tiles."""
+        item = FORMATS[case.dtype].bytes
+        return Sizes(dict(case.axes), options or {}, item, tiles or {})
 
     def option_names(self) -> tuple[str, ...]:
         """Keyword options of the call. A program's constructor and operations have none."""

@@ -35,6 +35,11 @@ class Format:
         """Half the smallest subnormal: the absolute error of a result that underflows."""
         return max(2.0 ** (self.emin - self.significand), 5e-324)
 
+    @property
+    def bytes(self) -> int:
+        """Size in memory; TF32 lies there as float32."""
+        return {"float64": 8, "float32": 4, "tf32": 4}.get(self.name, 1 if "8_" in self.name else 2)
+
     def within(self, other: Format) -> bool:
         """Whether a rounding to this format is never worse than one to ``other``."""
         finer = self.unit <= other.unit and self.eta <= other.eta

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# Triton reads it when it is first imported, and torch's counters import Triton
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 import subprocess
 import sys
 from collections.abc import Callable, Iterator

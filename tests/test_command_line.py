@@ -30,7 +30,10 @@ MISTAKES = {
     "an option without its value": (["test", "--tier"], "Option '--tier' requires an argument"),
     "an unknown tier": (["test", "--tier", "smole"], "--tier smole: wanted one of smoke, core"),
     "an unknown backend": (["test", "--backend", "gpu"], "--backend gpu: wanted one of cpu"),
-    "a later backend": (["test", "--backend", "interpret"], "this release runs on cpu and cuda"),
+    "a later backend": (
+        ["test", "--backend", "compile"],
+        "this release runs on cpu, interpret, cuda",
+    ),
     "an unknown dtype": (["test", "--dtype", "half"], "--dtype half: wanted one of float64"),
     "a misspelt spec": (
         ["test", "--spec", "attention.scaled_dot_prodct"],

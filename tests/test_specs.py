@@ -12,7 +12,15 @@ import kernelproof.impls
 import kernelproof.reference
 import kernelproof.spec
 from kernelproof.spec.catalogue import load_spec, spec_names
-from kernelproof.spec.language import Call, Clause, Program, Sizes, operation, parse_tensors
+from kernelproof.spec.language import (
+    WORKSPACE,
+    Call,
+    Clause,
+    Program,
+    Sizes,
+    operation,
+    parse_tensors,
+)
 
 SPECS = {name: load_spec(name) for name in spec_names()}
 ATTENTION, CACHE = SPECS["attention.scaled_dot_product"], SPECS["cache.contiguous"]
@@ -141,55 +149,38 @@ def test_every_layout_is_exercised(spec):
     assert layouts >= {"contiguous", "transposed", "sliced", "offset"}
 
 
-def costs(spec, **axes):
-    sizes = Sizes(axes)
-    return {name: formula(sizes) for name, formula in vars(spec.costs).items()}
+def costs(spec, tiles=None, item=4, **axes):
+    """Every closed form of a spec at these sizes."""
+    sizes = Sizes(axes, item=item, tiles=tiles or {})
+    return {name: form(sizes) for name, form in vars(spec.costs).items() if callable(form)}
 
 
 @pytest.mark.parametrize(
     ("size", "flops", "words"), [(100, 2_000_000, 30_000), (2, 16, 12), (1, 2, 3)]
 )
 def test_the_product_of_two_squares_has_the_numbers_of_the_catalogue(size, flops, words):
-    got = costs(MATMUL, m=size, k=size, n=size, bm=32, bn=32)
-    assert (got["flops"], got["compulsory"], got["memory"]) == (flops, words, 0)
+    got = costs(MATMUL, m=size, k=size, n=size)
+    assert got["flops"] == got["useful"] == flops
+    assert got["compulsory"] == got["traffic"] == 4 * words
+    assert got["memory"] == 4 * words + WORKSPACE
 
 
 def test_a_hundred_squared_float32_product_does_17_operations_per_byte_and_25_per_byte_read():
-    got = costs(MATMUL, m=100, k=100, n=100, bm=32, bn=32)
-    written = 100 * 100
-    assert got["flops"] / (4 * (got["compulsory"] - written)) == 25
-    assert round(got["flops"] / (4 * got["compulsory"]), 1) == 16.7
+    got = costs(MATMUL, m=100, k=100, n=100)
+    written = 4 * 100 * 100
+    assert got["flops"] / (got["compulsory"] - written) == 25
+    assert round(got["flops"] / got["compulsory"], 1) == 16.7
 
 
+@pytest.mark.parametrize("item", [2, 4, 8])
 @pytest.mark.parametrize("n", [32, 256, 1024])
-def test_a_tile_of_32_cuts_the_loads_of_a_square_product_32_times(n):
-    tiled, naive = (costs(MATMUL, m=n, k=n, n=n, bm=b, bn=b)["traffic"] for b in (32, 1))
-    assert tiled == 2 * n**3 // 32 + n**2
-    assert naive == 2 * n**3 + n**2
-    assert naive - n**2 == 32 * (tiled - n**2)
-
-
-def count_tiled_product(m, k, n, bm, bn):
-    """Elements that a kernel moves: per tile of out its rows of a, its columns of b, itself."""
-    moved = 0
-    for i in range(0, m, bm):
-        for j in range(0, n, bn):
-            rows, columns = min(bm, m - i), min(bn, n - j)
-            moved += rows * k + k * columns + rows * columns
-    return moved
-
-
-@SMALL
-@given(*[st.integers(1, 40)] * 3, *[st.integers(1, 16)] * 2)
-def test_the_traffic_of_a_tiled_product_is_what_its_tiles_load_and_store(m, k, n, bm, bn):
-    got = costs(MATMUL, m=m, k=k, n=n, bm=bm, bn=bn)
-    assert got["traffic"] == count_tiled_product(m, k, n, bm, bn)
-    assert got["traffic"] >= got["compulsory"]
-
-
-def test_one_tile_as_large_as_the_product_moves_the_compulsory_elements_only():
-    got = costs(MATMUL, m=40, k=70, n=50, bm=64, bn=64)
-    assert got["traffic"] == got["compulsory"] == 40 * 70 + 70 * 50 + 40 * 50
+def test_a_tile_of_32_cuts_the_loads_of_a_square_product_32_times(n, item):
+    tiled, naive = (
+        costs(MATMUL, {"bm": b, "bn": b}, item, m=n, k=n, n=n)["traffic"] for b in (32, 1)
+    )
+    assert tiled == item * (2 * n**3 // 32 + n**2)
+    assert naive == item * (2 * n**3 + n**2)
+    assert naive - item * n**2 == 32 * (tiled - item * n**2)
 
 
 @SMALL
@@ -200,7 +191,8 @@ def test_a_product_does_one_multiplication_and_one_addition_per_term(m, k, n):
         for _ in range(n):
             for _ in range(k):
                 count += 2
-    assert costs(MATMUL, m=m, k=k, n=n, bm=1, bn=1)["flops"] == count
+    got = costs(MATMUL, m=m, k=k, n=n)
+    assert got["flops"] == got["useful"] == count
 
 
 def count_attention(b, h, tq, tk, d, dv):
@@ -215,37 +207,62 @@ def count_attention(b, h, tq, tk, d, dv):
 
 @SMALL
 @given(*[st.integers(1, 3)] * 2, *[st.integers(0, 5)] * 2, *[st.integers(1, 4)] * 2)
-def test_attention_does_two_products_and_one_exponential_per_pair(b, h, tq, tk, d, dv):
+def test_attention_does_two_products_and_two_exponentials_per_pair_and_per_row(b, h, tq, tk, d, dv):
     got = costs(ATTENTION, b=b, h=h, tq=tq, tk=tk, d=d, dv=dv)
-    assert (got["flops"], got["exps"]) == count_attention(b, h, tq, tk, d, dv)
+    flops, exps = count_attention(b, h, tq, tk, d, dv)
+    assert got["flops"] == got["useful"] == flops
+    rows = b * h * tq if tk else 0
+    assert got["exps"] == 2 * (exps + rows)  # one for lse, one for P
 
 
 @SMALL
-@given(*[st.integers(1, 3)] * 2, *[st.integers(0, 9)] * 2, *[st.integers(1, 8)] * 2)
-def test_standard_attention_writes_and_reads_scores_and_weights_once_each(b, h, tq, tk, d, dv):
+@given(*[st.integers(1, 3)] * 2, *[st.integers(1, 9)] * 2, *[st.integers(1, 8)] * 2)
+def test_standard_attention_moves_the_scores_five_times_and_scales_the_queries(b, h, tq, tk, d, dv):
     got = costs(ATTENTION, b=b, h=h, tq=tq, tk=tk, d=d, dv=dv)
+    scaled = tq * d + tq * d  # read, written
     scores = tq * d + tk * d + tq * tk
-    softmax = tq * tk + tq * tk
+    lse = tq * tk + tq
+    weights = tq * tk + tq * tk
     values = tq * tk + tk * dv + tq * dv
-    assert got["traffic"] == b * h * (scores + softmax + values)
-    assert got["traffic"] - got["compulsory"] == 4 * b * h * tq * tk == 2 * got["memory"]
+    assert got["traffic"] == 4 * b * h * (scaled + scores + lse + weights + values)
+    beside = got["traffic"] - got["compulsory"]
+    assert beside == 4 * b * h * (5 * tq * tk + 2 * tq * d)
+
+
+@pytest.mark.parametrize(("item", "wide"), [(2, 4), (4, 4), (8, 8)])
+def test_16_bit_inputs_are_converted_and_scores_are_at_least_4_bytes_wide(item, wide):
+    got = costs(ATTENTION, item=item, b=1, h=1, tq=7, tk=5, d=3, dv=2)
+    inputs, output, scores = 7 * 3 + 5 * 3 + 5 * 2, 7 * 2, 7 * 5
+    made = inputs + output if item < wide else 7 * 3  # q is scaled in any case
+    assert got["compulsory"] == item * (inputs + output) + wide * 7
+    assert got["traffic"] == got["compulsory"] + 5 * wide * scores + 2 * wide * made
 
 
 def test_attention_at_1024_by_64_has_the_numbers_of_the_catalogue():
-    got = costs(ATTENTION, b=1, h=1, tq=1024, tk=1024, d=64, dv=64)
+    got = costs(ATTENTION, item=2, b=1, h=1, tq=1024, tk=1024, d=64, dv=64)
+    lse = 4 * 1024
     assert 4 * 2 * 1024 * 64 == 524_288
-    assert got["compulsory"] * 4 == 2 * 524_288
+    assert got["compulsory"] == 524_288 + lse
     assert got["flops"] == 4 * 1024**2 * 64
-    assert got["memory"] * 2 == 2 * 2 * 1024**2
+
+
+def test_the_memory_of_standard_attention_grows_with_the_square_and_of_flash_with_the_length():
+    def held(spec, t, **heads):
+        return costs(spec, b=1, tq=t, tk=t, d=64, dv=64, **heads)["memory"] - WORKSPACE
+
+    standard = [held(ATTENTION, t, h=1) for t in (1 << 16, 1 << 17)]
+    flash = [held(SPECS["attention.flash"], t, hq=1, hkv=1) for t in (1 << 16, 1 << 17)]
+    assert 3.9 < standard[1] / standard[0] < 4
+    assert flash[1] == 2 * flash[0]
 
 
 @SMALL
-@given(*[st.integers(1, 3)] * 4, st.integers(1, 9))
-def test_one_step_of_a_full_cache_reads_every_token_once(b, hkv, g, d, capacity):
-    got = costs(CACHE, b=b, hq=hkv * g, hkv=hkv, d=d, capacity=capacity)
+@given(*[st.integers(1, 3)] * 4, st.integers(1, 9), st.sampled_from([2, 4, 8]))
+def test_one_step_of_a_full_cache_reads_every_token_once(b, hkv, g, d, capacity, item):
+    got = costs(CACHE, item=item, b=b, hq=hkv * g, hkv=hkv, d=d, capacity=capacity)
     assert got["flops"] == count_attention(b, hkv * g, 1, capacity, d, d)[0]
     assert got["exps"] == b * hkv * g * capacity
-    tokens, query_and_out = 2 * b * hkv * capacity * d, 2 * b * hkv * g * d
+    tokens, query_and_out = 2 * b * hkv * capacity * d * item, 2 * b * hkv * g * d * item
     assert got["memory"] == tokens
     assert got["traffic"] == got["compulsory"] == tokens + query_and_out
 
@@ -254,13 +271,13 @@ def test_a_cache_shrinks_by_the_group_size():
     sizes = {"b": 1, "hq": 96, "d": 128, "capacity": 2048}
     full, shared = (costs(CACHE, hkv=hkv, **sizes)["memory"] for hkv in (96, 1))
     assert full == 96 * shared
-    assert 96 * 4 * full == 19_327_352_832  # GPT-3: 96 layers of 4-byte numbers, 19.3 GB
+    assert 96 * full == 19_327_352_832  # GPT-3: 96 layers of 4-byte numbers, 19.3 GB
 
 
 def test_an_axis_that_a_formula_lacks_is_named():
     with pytest.raises(AttributeError) as raised:
-        costs(MATMUL, m=1, k=2, n=3)
-    assert str(raised.value) == "no axis 'bn': wanted m, k, n"
+        costs(MATMUL, m=1, k=2)
+    assert str(raised.value) == "no axis 'n': wanted m, k"
 
 
 @pytest.mark.parametrize(

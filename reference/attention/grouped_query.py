@@ -9,5 +9,5 @@ from kernelproof.reference.attention.scaled_dot_product import Array, Attention,
 
 def grouped_query(q: Array, k: Array, v: Array, **options: Any) -> Attention:
     """Attention of q: b hq tq d over k: b hkv tk d and v: b hkv tk dv, g = hq / hkv."""
-    group = q.shape[1] // k.shape[1]
+    group = q.shape[1] // max(k.shape[1], 1)
     return scaled_dot_product(q, k.repeat(group, axis=1), v.repeat(group, axis=1), **options)

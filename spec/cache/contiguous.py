@@ -73,12 +73,14 @@ spec = Spec(
         constrain=_constrain,
     ),
     costs=Costs(
-        # one attend over the capacity: a step is linear in the tokens, prefix never recomputed
+        # one attend over a full cache: a step is linear in the tokens, the prefix not recomputed
         flops=lambda x: 4 * x.b * x.hq * x.capacity * x.d,
+        useful=lambda x: 4 * x.b * x.hq * x.capacity * x.d,
         exps=lambda x: x.b * x.hq * x.capacity,
-        compulsory=lambda x: 2 * x.b * (x.hkv * x.capacity + x.hq) * x.d,
-        traffic=lambda x: 2 * x.b * (x.hkv * x.capacity + x.hq) * x.d,
-        memory=lambda x: 2 * x.b * x.hkv * x.capacity * x.d,
+        compulsory=lambda x: 2 * x.b * (x.hkv * x.capacity + x.hq) * x.d * x.item,
+        traffic=lambda x: 2 * x.b * (x.hkv * x.capacity + x.hq) * x.d * x.item,
+        cap=lambda x: 4 * x.b * (x.hkv * x.capacity + x.hq) * x.d * x.item,
+        memory=lambda x: 2 * x.b * x.hkv * x.capacity * x.d * x.item,
     ),
     clauses=CACHE_CLAUSES,
     mutants=CACHE_MUTANTS,

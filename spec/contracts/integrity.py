@@ -5,6 +5,7 @@ from __future__ import annotations
 INTEGRITY_CLAUSES = {
     "integrity.inputs-unchanged": "A call leaves its inputs, and the memory around them, as is.",
     "integrity.fresh-outputs": "Outputs share memory with no input and no earlier result.",
+    "integrity.bounds": "A kernel loads and stores within the storages of its arguments.",
     "integrity.global-state": "A call leaves torch's settings, environment and directory alone.",
 }
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 from kernelproof.reference.matmul.tiled import tiled
 from kernelproof.spec.contracts.matmul.bound import product_bound
 from kernelproof.spec.contracts.matmul.clauses import MATMUL_CLAUSES
+from kernelproof.spec.contracts.matmul.costs import TILED
 from kernelproof.spec.contracts.matmul.families import FAMILIES, check_family
 from kernelproof.spec.contracts.matmul.mutants import MATMUL_MUTANTS
 from kernelproof.spec.domain import Domain
-from kernelproof.spec.language import Call, Costs, Sizes, Spec
-
-
-def _traffic(x: Sizes) -> int:
-    """A program per bm x bn tile of out reads bm rows of a and bn columns of b."""
-    return -(-x.n // x.bn) * x.m * x.k + -(-x.m // x.bm) * x.k * x.n + x.m * x.n
-
+from kernelproof.spec.language import Call, Spec
 
 spec = Spec(
     name="matmul.tiled",
@@ -47,12 +42,7 @@ spec = Spec(
         full=("m512.k4096.n512/default/normal", "m1024.k1024.n1024/default/positive"),
         constrain=check_family,
     ),
-    costs=Costs(
-        flops=lambda x: 2 * x.m * x.n * x.k,
-        compulsory=lambda x: x.m * x.k + x.k * x.n + x.m * x.n,
-        traffic=_traffic,
-        memory=lambda x: 0,
-    ),
+    costs=TILED,
     clauses=MATMUL_CLAUSES,
     mutants=MATMUL_MUTANTS,
 )

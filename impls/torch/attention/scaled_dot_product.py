@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from kernelproof.impls.registration import implementation
+from kernelproof.impls.torch.attention.eager import attend, visible
 
 _DTYPES = ("float64", "float32", "float16", "bfloat16")
-
-
-def visible(tq: int, tk: int, causal: str | None, device: torch.device) -> Tensor:
-    """Keys that each query may attend to under ``causal``: tq tk, True = may attend."""
-    every = torch.ones(tq, tk, dtype=torch.bool, device=device)
-    return every if causal is None else every.tril(tk - tq if causal == "bottom-right" else 0)
 
 
 @implementation(
@@ -36,20 +28,8 @@ def eager(
     scale: float | None = None,
     keep: tuple[Tensor, float] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Everything in at least float32; only out is rounded to the inputs' dtype."""
-    wide = torch.promote_types(q.dtype, torch.float32)
-    scores = q.to(wide) @ k.to(wide).transpose(-2, -1)
-    scores = scores * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
-    allowed = visible(q.shape[-2], k.shape[-2], causal, q.device)
-    allowed = allowed if mask is None else allowed & mask
-    scores = scores.masked_fill(~allowed, -math.inf)
-    lse = torch.logsumexp(scores, -1)
-    # a row without any key has lse = -inf: shift it by 0 to get weights of exactly 0
-    shift = lse.masked_fill(torch.isneginf(lse), 0.0)
-    weights = torch.exp(scores - shift[..., None])
-    if keep is not None:
-        weights = weights * keep[0] / (1 - keep[1])
-    return (weights @ v.to(wide)).to(q.dtype), lse
+    """Every option of the spec; out and lse."""
+    return attend(q, k, v, mask=mask, causal=causal, scale=scale, keep=keep)
 
 
 @implementation(
@@ -60,7 +40,9 @@ def eager(
     returns=["out"],
     deviates={
         "attention.nan.query": "torch's CPU kernel gives 0 for a NaN query when keys are few "
-        "(pytorch issue 141128)"
+        "(pytorch issue 141128)",
+        "attention.cost.traffic": "the fused kernel hides its traffic, and where torch falls back "
+        "to single operators (float64, some masks, dv other than d) they move more",
     },
 )
 def sdpa(
@@ -78,4 +60,6 @@ def sdpa(
     if causal and (causal == "bottom-right" or mask is not None or not positive):
         allowed = visible(q.shape[-2], k.shape[-2], causal, q.device)
         mask, causal = allowed if mask is None else allowed & mask, None
-    return scaled_dot_product_attention(q, k, v, mask, is_causal=bool(causal), scale=scale)
+    return scaled_dot_product_attention(
+        q, k, v, mask, is_causal=bool(causal), scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+    )

@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from kernelproof.spec.contracts.attention.cases import with_options
+from kernelproof.spec.contracts.costs import cost_clauses
 from kernelproof.spec.language import Clause
 
 
-def attention_clauses(heads: str) -> tuple[Clause, ...]:
-    """The clauses, with cases for ``heads`` (such as ``h2`` or ``hq4.hkv2``)."""
+def attention_clauses(heads: str, options: str = "mask, causal, scale") -> tuple[Clause, ...]:
+    """The clauses about these options, with cases for ``heads`` (``h2``, ``hq4.hkv2``)."""
+    taken = [name.strip() for name in options.split(",")]
+    cut = [
+        replace(c, smoke=with_options(taken, c.smoke), core=with_options(taken, c.core))
+        for c in (*_clauses(heads), *attention_cost_clauses(heads))
+    ]
+    return tuple(c for c in cut if c.check == "accuracy" or c.smoke)
+
+
+def attention_cost_clauses(heads: str) -> tuple[Clause, ...]:
+    """What is counted: with and without a mask, ragged, one query, and long."""
+    h = heads
+    return cost_clauses(
+        "attention",
+        smoke=(
+            f"b2.{h}.tq100.tk130.d64/default/normal",
+            f"b1.{h}.tq100.tk130.d64/causal-bottom-right/normal",
+            f"b1.{h}.tq1.tk300.d64/default/normal",
+            # long enough for a tq x tk scratch to stand out from any workspace
+            f"b1.{h}.tq600.tk600.d16/default/normal",
+            f"b2.{h}.tq60.tk70.d32.dv48/mask-padding/normal",
+        ),
+        core=(
+            f"b1.{h}.tq256.tk256.d64/causal-top-left/normal",
+            f"b1.{h}.tq90.tk150.d80/default/normal",
+            f"b1.{h}.tq700.tk600.d32/causal-bottom-right/normal",
+            f"b1.{h}.tq130.tk64.d128/causal-top-left/normal",
+        ),
+    )
+
+
+def _clauses(heads: str) -> tuple[Clause, ...]:
     h = heads
     no_head = "".join(c if not c.isdigit() else "0" for c in heads)
     return (
@@ -54,6 +89,7 @@ def attention_clauses(heads: str) -> tuple[Clause, ...]:
             smoke=[
                 f"b2.{h}.tq17.tk40.d32/causal-bottom-right+scale-0.3+mask-random/normal",
                 f"b2.{h}.tq1.tk65.d32/scale-0.3+mask-left-padding/normal",
+                f"b2.{h}.tq33.tk65.d32/causal-bottom-right+scale-0.3/normal",
             ],
             core=[
                 f"b2.{h}.{lengths}.d32/{options}/normal"
@@ -202,3 +238,31 @@ def attention_clauses(heads: str) -> tuple[Clause, ...]:
 
 def _causal(kind: str, prefix: str, lengths: tuple[tuple[int, int], ...]) -> list[str]:
     return [f"{prefix}.tq{tq}.tk{tk}.d32/causal-{kind}/normal" for tq, tk in lengths]
+
+
+DROPOUT = Clause(
+    "attention.dropout",
+    "keep = (mask, rate): weights are zeroed where mask is False and divided by 1 - rate "
+    "elsewhere, after the softmax; lse does not change.",
+    "semantics",
+    smoke=("b2.h2.tq17.tk33.d32/keep-0.1/normal",),
+    core=(
+        "b1.h2.tq64.tk64.d64/keep-0.5/unit-value",
+        "b2.h2.tq33.tk40.d32/causal-bottom-right+keep-0.5/normal",
+        "b2.h2.tq33.tk40.d32/scale-0.3+keep-0.5/normal",
+        "b2.h2.tq33.tk40.d32/causal-top-left+scale-0.3+mask-random+keep-0.1/normal",
+    ),
+)
+
+GROUPS = Clause(
+    "attention.groups",
+    "Query head h reads key/value head h // g with g = hq / hkv, for any number of groups.",
+    "semantics",
+    smoke=("b2.hq6.hkv3.tq17.tk33.d32/default/normal", "b1.hq4.hkv4.tq9.tk20.d32/default/normal"),
+    core=(
+        "b1.hq8.hkv2.tq33.tk65.d64/causal-bottom-right/normal",
+        "b1.hq4.hkv1.tq33.tk65.d64/causal-top-left/normal",
+        "b2.hq9.hkv3.tq1.tk129.d64/default/normal",
+        "b1.hq10.hkv2.tq70.tk70.d32/default/normal",
+    ),
+)

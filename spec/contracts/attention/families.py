@@ -122,7 +122,8 @@ def _nan_row(name: str) -> Draw:
 def _masked_huge(rng: Rng, x: Arrays, options: Options) -> None:
     """Keys that no query may attend to hold the largest numbers that float16 can."""
     mask = np.broadcast_to(options["mask"], (*x["q"].shape[:-1], x["k"].shape[-2]))
-    hidden = ~mask.any(axis=-2)
+    b, hkv, tk, _ = x["k"].shape
+    hidden = ~mask.reshape(b, hkv, -1, tk).any(axis=2)  # of all queries of a key's group
     for name in ("k", "v"):
         x[name][hidden] = 6e4
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from kernelproof.spec.language import Outputs, mutants
+from kernelproof.spec.language import Mutant, Outputs, mutants
 
 Reference = Callable[..., Any]
 
@@ -139,7 +139,7 @@ def _causal_shift(by: int) -> Any:
 
 _OTHER = {"top-left": "bottom-right", "bottom-right": "top-left"}
 
-ATTENTION_MUTANTS = mutants(
+_SHARED = mutants(
     {
         "zeros": ("returns zeros", _result(lambda e: {"out": 0 * e.out, "lse": 0 * e.out[..., 0]})),
         "mean-of-values": (
@@ -213,6 +213,92 @@ ATTENTION_MUTANTS = mutants(
         "dropout-not-rescaled": (
             "kept weights are not divided by 1 - rate",
             _with(keep=lambda k: (k[0], 0.0)),
+        ),
+    }
+)
+
+
+_OPTION_OF = {"mask": "mask", "dropout": "keep", "causal": "causal"}
+
+
+def attention_mutants(options: str, *, without: Sequence[str] = ()) -> tuple[Mutant, ...]:
+    """The bugs that a variant with these options can have."""
+    taken = [name.strip() for name in options.split(",")]
+    wanted = {"mask-finite": "causal"}  # it shows in rows that causal empties, too
+    return tuple(
+        m
+        for m in _SHARED
+        if m.name not in without
+        and wanted.get(m.name, _OPTION_OF.get(m.name.partition("-")[0], taken[0])) in taken
+    )
+
+
+def _other_group(change: Callable[[Any, int], Any]) -> Any:
+    """The bug that reads the wrong key/value head; ``change`` gets the heads and hkv."""
+
+    def model(
+        reference: Reference, x: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Outputs | None:
+        heads, hkv = np.arange(x["q"].shape[1]), x["k"].shape[1]
+        if not hkv:
+            return None
+        wrong = change(heads, hkv)
+        return _outputs(reference(**{**x, "k": x["k"][:, wrong], "v": x["v"][:, wrong]}, **options))
+
+    return model
+
+
+GROUP_MUTANTS = mutants(
+    {
+        "group-modulo": (
+            "query head h reads key/value head h mod hkv instead of h // g",
+            _other_group(lambda heads, hkv: heads % hkv),
+        ),
+        "group-first": (
+            "every query head reads key/value head 0",
+            _other_group(lambda heads, hkv: 0 * heads),
+        ),
+    }
+)
+
+_TILE = 16
+
+
+def _online(e: Any, *, rescale_out: bool = True, rescale_sum: bool = True) -> Outputs | None:
+    """An online softmax over tiles of 16 keys that forgets to rescale what came before."""
+    if e.k.shape[-2] <= _TILE:
+        return None
+    top = np.full((*e.scores.shape[:-1], 1), -np.inf)
+    total, out = np.zeros_like(top), np.zeros_like(e.out)
+    for start in range(0, e.k.shape[-2], _TILE):
+        scores = e.scores[..., start : start + _TILE]
+        new = np.maximum(top, scores.max(-1, keepdims=True))
+        shift = np.where(np.isneginf(new), 0, new)
+        exps, rescale = np.exp(scores - shift), np.exp(top - shift)
+        total = total * (rescale if rescale_sum else 1) + exps.sum(-1, keepdims=True)
+        out = out * (rescale if rescale_out else 1) + exps @ e.v[..., start : start + _TILE, :]
+        top = new
+    safe = np.where(total == 0, 1, total)
+    return {"out": out / safe, "lse": (top + np.log(total))[..., 0]}
+
+
+TILE_MUTANTS = mutants(
+    {
+        "out-not-rescaled": (
+            "the accumulated output is not rescaled when the maximum grows",
+            _result(lambda e: _online(e, rescale_out=False)),
+        ),
+        "sum-not-rescaled": (
+            "the running sum is not rescaled when the maximum grows",
+            _result(lambda e: _online(e, rescale_sum=False)),
+        ),
+        "last-tile-skipped": (
+            "the last tile of 16 keys is not visited",
+            _inputs(lambda x: {n: x[n][..., : (x[n].shape[-2] - 1) // 16 * 16, :] for n in "kv"}),
+        ),
+        "first-tile-skipped": (
+            "the first tile of 16 keys is not visited",
+            _inputs(lambda x: {n: x[n][..., 16:, :] for n in "kv"}),
         ),
     }
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernelproof.spec.contracts.costs import cost_clauses
 from kernelproof.spec.language import Clause
 
 MATMUL_CLAUSES: tuple[Clause, ...] = (
@@ -66,5 +67,15 @@ MATMUL_CLAUSES: tuple[Clause, ...] = (
         "integrity",
         smoke=("m65.k257.n65/default/normal",),
         repeat=True,
+    ),
+    *cost_clauses(
+        "matmul",
+        smoke=(
+            "m100.k130.n70/default/normal",
+            "m256.k200.n256/default/normal",
+            "m1.k300.n200/default/normal",
+        ),
+        core=("m300.k64.n500/default/normal", "m512.k512.n512/default/normal"),
+        without=("exps",),
     ),
 )

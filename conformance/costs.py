@@ -1,0 +1,182 @@
+"""Costs: what was counted while an implementation ran, against the closed forms of its spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kernelproof.conformance.capabilities import Capabilities
+from kernelproof.conformance.meters.counts import Counts
+from kernelproof.conformance.verdict import Verdict
+from kernelproof.spec.domain import Case
+from kernelproof.spec.language import Clause, Metric, Step
+
+SLACK: Mapping[Metric, float] = {"traffic": 1.05, "flops": 1.01, "exps": 1.01}
+"""Bookkeeping that no closed form has: a few scalars, a row of statistics."""
+
+_UNITS: Mapping[Metric, str] = {
+    "traffic": "bytes moved",
+    "footprint": "distinct bytes read",
+    "flops": "FLOPs of products",
+    "exps": "exponentials",
+    "memory": "bytes held at the peak beside inputs and outputs",
+}
+
+
+class CostJudgement:
+    """The comparison of one call's counts with its budget."""
+
+    def __init__(
+        self, implementation: Capabilities, case: Case, clause: Clause, step: Step, counts: Counts
+    ) -> None:
+        assert clause.metric is not None
+        self._implementation, self._metric, self._counts = implementation, clause.metric, counts
+        self._costs = implementation.spec.costs
+        self._tiles, self._problem = read_tiles(implementation.tiles, counts)
+        self._sizes = implementation.spec.sizes(case, step.options, self._tiles)
+        self._step = step
+
+    def finding(self) -> dict[str, Any]:
+        """Verdict, ratio, what was measured and what is allowed, as fields of a Result."""
+        if unknown := self._unknown():
+            return {"verdict": Verdict.UNMEASURED, "message": unknown}
+        if self._problem and self._metric != "footprint":
+            return {"verdict": Verdict.FAIL, "message": self._problem}
+        if self._metric == "footprint":
+            return self._footprint()
+        measured = self._measured()
+        allowed, why = self._budget()
+        ratio = measured / allowed if allowed else float("inf") if measured else 0.0
+        found = {"ratio": ratio, "measured": measured, "allowed": allowed}
+        if ratio <= 1:
+            return found
+        message = f"{measured:,} {_UNITS[self._metric]}: at most {allowed:,} ({why})"
+        return {**found, "verdict": Verdict.FAIL, "message": message + self._breakdown()}
+
+    def _unknown(self) -> str:
+        """Why this metric could not be counted, if it could not."""
+        counts, metric = self._counts, self._metric
+        if counts.unseen:
+            return counts.unseen[0]
+        if metric == "memory":
+            return "" if counts.peak_memory is not None else "peak memory is not measured here"
+        if metric in ("traffic", "footprint") and counts.opaque:
+            return f"what moves inside {_words(counts.opaque)} is not known"
+        if metric in ("flops", "exps") and counts.unpriced:
+            return f"the FLOPs of {_words(counts.unpriced)} are not known"
+        return self._too_little()
+
+    def _too_little(self) -> str:
+        """Whether less was counted than any implementation needs: it went past the meters."""
+        counts, metric = self._counts, self._metric
+        moved, products = self._costs.compulsory(self._sizes), self._costs.useful(self._sizes)
+        if not counts.opaque and counts.traffic < moved and metric != "footprint":
+            return (
+                f"{counts.traffic:,} bytes moved are less than the {moved:,} that outputs depend "
+                "on: work was skipped, or went past the meters"
+            )
+        if metric == "flops" and counts.dots < products and "mask" not in self._step.options:
+            return (
+                f"{counts.dots:,} FLOPs of matrix products are fewer than the {products:,} that "
+                "outputs depend on: they were made by other operations"
+            )
+        return ""
+
+    def _measured(self) -> int:
+        counts = self._counts
+        return {
+            "traffic": counts.traffic,
+            "flops": counts.dots,
+            "exps": counts.exps,
+            "memory": counts.peak_memory or 0,
+        }[self._metric]
+
+    def _budget(self) -> tuple[int, str]:
+        """The bound, and what it is."""
+        x, metric = self._sizes, self._metric
+        slack = SLACK.get(metric, 1.0)
+        own = int(getattr(self._costs, metric)(x) * slack)
+        tiles = ", ".join(f"{role} {size}" for role, size in self._tiles.items())
+        why = f"{slack:g} times the closed form{f' for tiles {tiles}' if tiles else ''}"
+        if metric == "memory":
+            return own, "the closed form"
+        if metric != "traffic" and not self._counts.launches:
+            return own, why  # torch's operators have no tiles to waste anything on
+        widest = x.with_tiles(**self._costs.widest_tiles(x))
+        wasteful = 2 * int(getattr(self._costs, metric)(widest))
+        cap = self._costs.cap(x) if metric == "traffic" else wasteful
+        if self._tiles and own <= cap:
+            return own, why
+        hint = "" if self._tiles or not self._costs.tiles else "; tiles=... names yours"
+        return cap, f"what {self._implementation.spec.name} allows whatever the tiles{hint}"
+
+    def _footprint(self) -> dict[str, Any]:
+        """The input of which the smallest part was read, compared with what is needed of it."""
+        needed = {
+            name: elements * self._step.inputs[name].itemsize
+            for name, elements in self._costs.reads(self._sizes).items()
+        }
+        ratios = {name: _lower(need, self._read(name)) for name, need in needed.items()}
+        worst = max(ratios, key=ratios.__getitem__)
+        found = {
+            "ratio": ratios[worst],
+            "measured": self._read(worst),
+            "allowed": needed[worst],
+        }
+        if ratios[worst] <= 1 and self._counts.traffic < sum(needed.values()):
+            # a gather counts as a look at all rows: then the bytes that moved tell
+            return {"verdict": Verdict.UNMEASURED, "message": "fewer bytes moved than were needed"}
+        if ratios[worst] <= 1:
+            return found
+        message = (
+            f"{self._read(worst):,} distinct bytes of {worst} were read: outputs depend on "
+            f"{needed[worst]:,}"
+        )
+        return {**found, "verdict": Verdict.FAIL, "message": message}
+
+    def _read(self, name: str) -> int:
+        access = self._counts.arguments.get(name)
+        return access.footprint if access else 0
+
+    def _breakdown(self) -> str:
+        """Where the bytes went: the arguments that moved most."""
+        if self._metric != "traffic":
+            return ""
+        moved = sorted(self._counts.arguments.items(), key=lambda a: -(a[1].read + a[1].written))
+        parts = []
+        for name, access in moved[:4]:
+            what = "what operators made on the way" if name == "*" else name
+            amounts = [f"{access.read:,} read"] * bool(access.read)
+            amounts += [f"{access.written:,} written"] * bool(access.written)
+            if amounts:
+                parts.append(f"{what}: {' and '.join(amounts)}")
+        return "; " + ", ".join(parts) if parts else ""
+
+
+def read_tiles(declared: Mapping[str, str], counts: Counts) -> tuple[dict[str, int], str]:
+    """Tile sizes by role, as the launches had them, and a sentence if they cannot be read."""
+    tiles: dict[str, int] = {}
+    for role, constant in declared.items():
+        values = counts.constants(constant)
+        if not counts.launches:
+            return {}, f"declares tiles ({role}: {constant}), but no Triton kernel was launched"
+        if not values:
+            known = sorted({name for launch in counts.launches for name in launch.constants})
+            return {}, (
+                f"tiles[{role!r}] is {constant!r}, but no launch has a constexpr of that name: "
+                f"wanted one of {', '.join(known)}"
+            )
+        if len(values) > 1 or not all(type(v) is int and v > 0 for v in values):
+            shown = ", ".join(sorted(map(repr, values)))
+            return {}, f"tiles[{role!r}]: {constant} was {shown}: wanted one size in all launches"
+        tiles[role] = values.pop()
+    return tiles, ""
+
+
+def _lower(need: int, have: int) -> float:
+    """The ratio of a lower bound: 1 or less where there is enough."""
+    return need / have if have else float("inf") if need else 0.0
+
+
+def _words(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")

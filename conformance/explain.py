@@ -1,0 +1,233 @@
+"""A spec as a page with numbers: what is asked, how exactly, at which cost."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from kernelproof.conformance.capabilities import unknown_word
+from kernelproof.conformance.expectation import draw, evaluate
+from kernelproof.spec.catalogue import load_spec
+from kernelproof.spec.language import ON_CHIP, Call, Program, Sizes, Spec
+from kernelproof.spec.machines import MACHINES
+from kernelproof.spec.rounding import DTYPES, FORMATS, resolve_precision
+
+_USUAL = {
+    "b": 1,
+    "d": 64,
+    "tq": 1024,
+    "tk": 1024,
+    "m": 1024,
+    "n": 1024,
+    "k": 1024,
+    "capacity": 1024,
+}
+_SAMPLE = 128  # length of the case that bounds are shown for
+_MEANT = {
+    "useful": "FLOPs that outputs depend on",
+    "flops": "FLOPs of products with these tiles",
+    "exps": "exponentials",
+    "compulsory": "bytes, each needed element once",
+    "lower": f"bytes, lower bound with {ON_CHIP >> 10} KiB on chip",
+    "traffic": "bytes moved with these tiles",
+    "cap": "bytes, the most that passes",
+    "memory": "bytes held beside inputs and outputs, at most",
+}
+
+
+def explain(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """The page as plain data. Raises LookupError and ValueError with one sentence each."""
+    spec = load_spec(name)
+    dtype, axes, options, tiles = _read(spec, words)
+    x = Sizes(axes, options, FORMATS[dtype].bytes, tiles)
+    best = {**spec.costs.best_tiles(x), **tiles}
+    x = x.with_tiles(**best)
+    costs = {metric: int(getattr(spec.costs, metric)(x)) for metric in _MEANT}
+    return {
+        "name": spec.name,
+        "title": spec.title,
+        "source": spec.source,
+        "definition": inspect.getdoc(inspect.getmodule(spec.reference)) or "",
+        "call": _signatures(spec),
+        "dtype": dtype,
+        "axes": axes,
+        "options": options,
+        "tiles": best,
+        "costs": costs,
+        "intensity": {
+            metric: costs["useful"] / max(costs[metric], 1) for metric in ("compulsory", "traffic")
+        },
+        "roofline": {name: _roof(name, costs, dtype) for name in MACHINES},
+        "accuracy": _accuracy(spec, axes, options),
+        "clauses": {clause.anchor: clause.sentence for clause in spec.clauses},
+        "mutants": {mutant.name: mutant.sentence for mutant in spec.mutants},
+    }
+
+
+def _roof(name: str, costs: Mapping[str, int], dtype: str) -> dict[str, Any]:
+    """No kernel is faster: caches may spare what tiles read twice, never what is compulsory."""
+    seconds, bound = MACHINES[name].seconds(costs["useful"], costs["compulsory"], dtype)
+    return {"seconds": seconds, "bound": bound}
+
+
+def _read(
+    spec: Spec, words: Sequence[str]
+) -> tuple[str, dict[str, int], dict[str, Any], dict[str, int]]:
+    """Words such as ``tq=4096``: a dtype, axes, options and tiles. Raises ValueError."""
+    names = (*spec.call.axes, *spec.costs.tiles, *_options(spec), "dtype")
+    given: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not value:
+            raise ValueError(f"{word!r}: wanted axis=value, as in {spec.call.axes[-1]}=64")
+        if name not in names:
+            raise ValueError(f"{spec.name}: {unknown_word(name, 'axis or option', names)}")
+        given[name] = value
+    dtype = given.get("dtype", "float16")
+    if dtype not in DTYPES:
+        raise ValueError(unknown_word(dtype, "dtype", DTYPES))
+    axes: dict[str, int] = {}
+    for axis in spec.call.axes:
+        source = spec.call.axis_defaults.get(axis)
+        usual = axes[source] if source in axes else _USUAL.get(axis, 1)
+        axes[axis] = _natural(axis, given[axis]) if axis in given else usual
+    tiles = {role: _natural(role, given[role]) for role in spec.costs.tiles if role in given}
+    options = {name: given[name] for name in _options(spec) if name in given}
+    spec.case(_case(spec, dtype, axes, options))  # raises where they do not go together
+    return dtype, axes, options, tiles
+
+
+def _options(spec: Spec) -> list[str]:
+    """Options whose values are words: those that change the work."""
+    words = []
+    for name, values in spec.domain.options.items():
+        known = list(values) if not callable(values) and not isinstance(values, Mapping) else []
+        if known and isinstance(known[0], str):
+            words.append(name)
+    return words
+
+
+def _natural(name: str, value: str) -> int:
+    if not value.isdecimal() or int(value) == 0:
+        raise ValueError(f"{name}={value}: wanted a whole number above 0")
+    return int(value)
+
+
+def _case(spec: Spec, dtype: str, axes: Mapping[str, int], options: Mapping[str, Any]) -> str:
+    sizes = ".".join(f"{axis}{size}" for axis, size in axes.items())
+    words = "+".join(f"{name}-{value}" for name, value in options.items())
+    if isinstance(spec.call, Program):
+        words = "steps-" + next(iter(spec.call.operations)) + "1"
+    return f"{dtype}/{sizes}/{words or 'default'}/normal"
+
+
+def _accuracy(
+    spec: Spec, axes: Mapping[str, int], options: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Per dtype the default roundings, and the error allowed on normal inputs of these sizes,
+    or of smaller ones where they are large."""
+    if not isinstance(spec.call, Call):
+        return {}
+    sample = {n: min(size, _SAMPLE) for n, size in axes.items()}
+    found = {}
+    for dtype in DTYPES:
+        case = spec.case(_case(spec, dtype, sample, options))
+        steps = draw(spec, case, "0")
+        with np.errstate(all="ignore"):
+            record = evaluate(spec, case, steps, np.float64)[0]
+            precision = resolve_precision(None, dtype)
+            bounds = spec.accuracy(record, precision.rounding(dtype))
+        found[dtype] = {
+            "preset": precision.name,
+            "case": case.id,
+            "bound": {
+                output: {"median": float(np.median(bound)), "largest": float(bound.max())}
+                for output, bound in bounds.items()
+            },
+        }
+    return found
+
+
+def _signatures(spec: Spec) -> list[str]:
+    lines = []
+    for name, operation in spec.call.operations.items():
+        inputs = ", ".join(f"{t.name}: {' '.join(t.axes)}" for t in operation.inputs)
+        outputs = ", ".join(f"{t.name}: {' '.join(t.axes)}" for t in operation.outputs)
+        options = f", *, {', '.join(operation.options)}" if operation.options else ""
+        lines.append(
+            f"{'' if name == 'call' else name}({inputs}{options}) -> {outputs or 'nothing'}"
+        )
+    return lines
+
+
+def write_page(page: Mapping[str, Any]) -> None:
+    """Print it."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{page['name']}[/]  {page['title']} ({page['source']})")
+    console.print(textwrap.indent(page["definition"], "  "), markup=False)
+    console.print()
+    for line in page["call"]:
+        console.print(f"  {line}", markup=False)
+    sizes = {**page["axes"], **page["options"], **page["tiles"]}
+    console.print(
+        f"\n[bold]Work[/]  {page['dtype']}  " + "  ".join(f"{n}={v}" for n, v in sizes.items())
+    )
+    table = _table()
+    for metric, value in page["costs"].items():
+        if value:
+            table.add_row(_MEANT[metric], f"{value:,}", _short(value))
+    table.add_row("FLOP per compulsory byte", f"{page['intensity']['compulsory']:.1f}", "")
+    table.add_row("FLOP per byte moved", f"{page['intensity']['traffic']:.1f}", "")
+    console.print(table, soft_wrap=False)
+    console.print("\n[bold]No kernel is faster than[/]")
+    table = _table()
+    for name, roof in page["roofline"].items():
+        source = MACHINES[name].source
+        table.add_row(
+            name, f"{roof['seconds'] * 1e6:,.2f} µs", f"{roof['bound']}-bound  ({source})"
+        )
+    console.print(table, soft_wrap=False)
+    _write_accuracy(console, page["accuracy"])
+    console.print("\n[bold]Clauses[/]")
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
+    for anchor, sentence in page["clauses"].items():
+        table.add_row(anchor, sentence)
+    console.print(table, soft_wrap=False)
+    console.print(f"\n{len(page['mutants'])} planted bugs are exposed by its cases.")
+
+
+def _write_accuracy(console: Console, accuracy: Mapping[str, Any]) -> None:
+    if not accuracy:
+        return
+    first = next(iter(accuracy.values()))
+    case = first["case"].partition("/")[2]
+    console.print(f"\n[bold]Error allowed[/]  on {case}")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2), header_style="")
+    for column in ("", "", *(f"{output}: median, largest" for output in first["bound"])):
+        table.add_column(column, justify="right" if column else "left")
+    for dtype, found in accuracy.items():
+        cells = [f"{b['median']:.2g}, {b['largest']:.2g}" for b in found["bound"].values()]
+        table.add_row(dtype, found["preset"], *cells)
+    console.print(table, soft_wrap=False)
+
+
+def _table() -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    return table
+
+
+def _short(value: int) -> str:
+    """12,884,901,888 is 12.9 G."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return ""

@@ -1,0 +1,23 @@
+"""Grouped-query attention in Triton: the heads of a group are packed into the rows of a program."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from kernelproof.impls.registration import implementation
+from kernelproof.impls.triton.attention.flash import TILES, flash
+
+
+@implementation(
+    "attention.grouped_query",
+    name="triton-grouped-query",
+    backends=["interpret", "cuda"],
+    dtypes=["float32", "float16", "bfloat16"],
+    limits={"d": range(1, 257), "dv": range(1, 257)},
+    tiles=TILES,
+)
+def grouped_query(
+    q: Tensor, k: Tensor, v: Tensor, *, causal: str | None = None, scale: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Attention of q: b hq tq d over k: b hkv tk d and v: b hkv tk dv; lse in float32."""
+    return flash(q, k, v, causal=causal, scale=scale)

@@ -1,0 +1,248 @@
+"""Closed forms of attention: operations, exponentials and bytes.
+
+The standard algorithm materialises S and P (FlashAttention, Alg. 0); the tiled one holds br rows
+of q in a program and reads k and v tile by tile (Dao 2023, Alg. 1, FlashAttention-2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernelproof.reference.attention.scaled_dot_product import allowed
+from kernelproof.spec.language import ON_CHIP, WORKSPACE, Costs, Sizes
+
+Pack = Callable[[Sizes], int]
+
+
+def query_heads(x: Sizes) -> int:
+    """hq, or h where queries and keys have the same heads."""
+    return x.axes.get("hq", x.axes.get("h", 0))
+
+
+def key_heads(x: Sizes) -> int:
+    """hkv, h, or 1 in multi-query attention, whose k and v have no such axis."""
+    return x.axes.get("hkv", x.axes.get("h", 1))
+
+
+def group(x: Sizes) -> int:
+    """Query heads per key/value head."""
+    return query_heads(x) // max(key_heads(x), 1) or 1
+
+
+def keys_seen(x: Sizes, query: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """How many keys a query may attend to under causal: they are the first so many."""
+    offset = {None: x.tk, "top-left": 0, "bottom-right": x.tk - x.tq}[x.options.get("causal")]
+    seen: npt.NDArray[np.int64] = np.clip(np.asarray(query) + 1 + offset, 0, x.tk)
+    return seen
+
+
+def needed_elements(x: Sizes) -> Mapping[str, int]:
+    """Distinct elements of q, k and v that some output depends on, under mask and causal."""
+    mask, keep = x.options.get("mask"), x.options.get("keep")
+    by_position = mask is None and keep is None
+    queries, keys, values = (_rows_by_position if by_position else _rows_by_mask)(x)
+    return {"q": queries * x.d, "k": keys * x.d, "v": values * x.dv}
+
+
+def _rows_by_position(x: Sizes) -> tuple[int, int, int]:
+    seen = keys_seen(x, np.arange(x.tq))
+    rows = x.b * key_heads(x) * int(seen.max(initial=0)) if query_heads(x) else 0
+    return x.b * query_heads(x) * int((seen > 0).sum()), rows, rows
+
+
+def _rows_by_mask(x: Sizes) -> tuple[int, int, int]:
+    shape = (x.b, query_heads(x), x.tq, x.tk)
+    keep = x.options.get("keep")
+    visible = np.broadcast_to(allowed(shape, x.options.get("mask"), x.options.get("causal")), shape)
+    kept = visible if keep is None else visible & keep[0]
+
+    def columns(pairs: npt.NDArray[Any]) -> int:
+        """Keys of a kv head that any query of its group sees."""
+        rows = query_heads(x) // max(key_heads(x), 1) * x.tq
+        return int(pairs.reshape(x.b, key_heads(x), rows, x.tk).any(axis=2).sum())
+
+    return int(visible.any(-1).sum()), columns(visible), columns(kept)
+
+
+def compulsory(x: Sizes) -> int:
+    """Each needed element read once, each output written once."""
+    return sum(needed_elements(x).values()) * x.item + output_bytes(x)
+
+
+def output_bytes(x: Sizes) -> int:
+    """out: b hq tq dv and lse: b hq tq."""
+    return x.b * query_heads(x) * x.tq * (x.dv * x.item + x.wide)
+
+
+def pairs(x: Sizes) -> int:
+    """Scores that causal allows, over batch and query heads."""
+    return x.b * query_heads(x) * int(keys_seen(x, np.arange(x.tq)).sum())
+
+
+def useful_flops(x: Sizes) -> int:
+    """S = q kᵀ and P V over the pairs that causal allows."""
+    return 2 * pairs(x) * (x.d + x.dv)
+
+
+def io_lower_bound(x: Sizes) -> int:
+    """Of any schedule that takes each score by its d products: per segment of M transfers at most
+    M/d rows of q and of k are complete, and 3 M scores partial (Loomis & Whitney 1949)."""
+    words = ON_CHIP // x.item
+    per_segment = words**2 / x.d + math.sqrt(3) * words**1.5
+    return words * int(pairs(x) * x.d / per_segment) * x.item
+
+
+def standard_traffic(x: Sizes) -> int:
+    """S is written, read for lse, and made P in one pass; P is read once: 5 passes of tq tk.
+
+    Each option reads and writes them once more. q is scaled, and what is narrower than the
+    accumulator converted, in memory: read, written wide, and read wide.
+    """
+    queries, keys = x.b * query_heads(x) * x.tq, x.b * key_heads(x) * x.tk
+    converted = queries * x.d
+    if x.item < x.wide:
+        converted += queries * x.dv + keys * (x.d + x.dv)
+    passes = 5 + 2 * sum(x.options.get(o) is not None for o in ("mask", "causal", "keep"))
+    scores = queries * x.tk
+    inputs = (queries * x.d + keys * (x.d + x.dv)) * x.item
+    return inputs + (2 * converted + passes * scores) * x.wide + output_bytes(x)
+
+
+def standard_memory(x: Sizes) -> int:
+    """S and P, each with one temporary; the inputs converted; a mask."""
+    scores = x.b * query_heads(x) * x.tq * x.tk
+    io = x.b * (query_heads(x) * x.tq + key_heads(x) * x.tk) * (x.d + x.dv)
+    return 4 * scores * x.wide + 2 * scores + 2 * io * x.wide + WORKSPACE
+
+
+def widest_tiles(x: Sizes) -> dict[str, int]:
+    """Tiles of 128 x 128, heads padded to a power of two."""
+
+    def padded(size: int) -> int:
+        return max(16, 1 << (size - 1).bit_length())
+
+    return {"br": 128, "bc": 128, "bd": padded(x.d), "bdv": padded(x.dv)}
+
+
+def row_blocks(x: Sizes, pack: int) -> Iterator[int]:
+    """Per block of br rows of a kv head, how many keys it must visit.
+
+    ``pack`` query heads of a group share a program: row r is position r // pack, so that the
+    rows of a block lie close together in time and skip the same tiles.
+    """
+    rows, br = x.tq * pack, x.tile("br", x.tq * pack)
+    for end in range(br, rows + br, br):
+        yield int(keys_seen(x, (min(end, rows) - 1) // pack))
+
+
+def visited_tiles(x: Sizes, pack: int) -> int:
+    """Tiles of br x bc that all programs visit."""
+    bc = x.tile("bc", x.tk)
+    per_head = sum(-(-keys // bc) for keys in row_blocks(x, pack))
+    return x.b * (query_heads(x) // pack) * per_head
+
+
+def tiled_flops(x: Sizes, pack: int) -> int:
+    """Visited tiles in full, with heads padded to bd and bdv."""
+    rows = x.tile("br", x.tq * pack)
+    depth = x.tile("bd", x.d) + x.tile("bdv", x.dv)
+    return 2 * visited_tiles(x, pack) * rows * x.tile("bc", x.tk) * depth
+
+
+def tiled_exps(x: Sizes, pack: int) -> int:
+    """One per element of a visited tile, and one rescale per row of it."""
+    return visited_tiles(x, pack) * x.tile("br", x.tq * pack) * (x.tile("bc", x.tk) + 1)
+
+
+def tiled_traffic(x: Sizes, pack: int) -> int:
+    """q is read and out and lse are written once; each row block reads the keys it visits, and a
+    byte of mask for each of its scores."""
+    bc, rows = x.tile("bc", x.tk), x.tile("br", x.tq * pack)
+    keys = sum(min(x.tk, -(-seen // bc) * bc) for seen in row_blocks(x, pack))
+    mask = keys * min(rows, x.tq * pack) if x.options.get("mask") is not None else 0
+    programs = x.b * (query_heads(x) // pack)
+    queries = x.b * query_heads(x) * x.tq * x.d
+    read = (queries + programs * keys * (x.d + x.dv)) * x.item + programs * mask
+    return read + output_bytes(x)
+
+
+def best_tiles(x: Sizes, pack: int) -> dict[str, int]:
+    """The powers of two of least traffic whose q, k, v, S and out tiles fit on chip."""
+    sizes = [2**n for n in range(4, 13)]
+
+    def on_chip(br: int, bc: int) -> int:
+        return (br * x.d + bc * (x.d + x.dv)) * x.item + br * (bc + x.dv) * x.wide
+
+    fitting = [(br, bc) for br, bc in product(sizes, sizes) if on_chip(br, bc) <= ON_CHIP]
+    rows, keys = max(x.tq * pack, 9), max(x.tk, 9)
+    useful = [(br, bc) for br, bc in fitting if br < 2 * rows and bc < 2 * keys]
+    choices = useful or fitting[:1] or [(16, 16)]
+    # of equal traffic, the wider key tile: fewer rescales
+    br, bc = min(
+        choices,
+        key=lambda t: (tiled_traffic(replace(x, tiles={"br": t[0], "bc": t[1]}), pack), -t[1]),
+    )
+    return {"br": br, "bc": bc}
+
+
+STANDARD = Costs(
+    flops=lambda x: tiled_flops(x, 1),
+    useful=useful_flops,
+    # one pass for lse and one for P
+    exps=lambda x: 2 * tiled_exps(x, 1),
+    reads=needed_elements,
+    compulsory=compulsory,
+    traffic=standard_traffic,
+    cap=lambda x: 2 * standard_traffic(x),
+    memory=standard_memory,
+    lower=io_lower_bound,
+    tiles=("br", "bc", "bd", "bdv"),
+    widest_tiles=widest_tiles,
+)
+
+
+def tiled_costs(pack: Pack) -> Costs:
+    """Costs of the tiled algorithm whose programs hold ``pack`` query heads of a group."""
+
+    def cap(x: Sizes) -> int:
+        # at the diagonal a key tile is read whole, and tiles of up to 128 keys are in use
+        tiles = {**best_tiles(x, pack(x)), "bc": 128}
+        return 2 * tiled_traffic(replace(x, tiles=tiles), pack(x))
+
+    return Costs(
+        flops=lambda x: tiled_flops(x, pack(x)),
+        useful=useful_flops,
+        exps=lambda x: tiled_exps(x, pack(x)),
+        reads=needed_elements,
+        compulsory=compulsory,
+        traffic=lambda x: tiled_traffic(x, pack(x)),
+        cap=cap,
+        # nothing of size tq x tk: at most one copy of inputs and outputs
+        memory=lambda x: compulsory(x) + WORKSPACE,
+        lower=io_lower_bound,
+        tiles=("br", "bc", "bd", "bdv", "pack"),
+        best_tiles=lambda x: best_tiles(x, pack(x)),
+        widest_tiles=widest_tiles,
+    )
+
+
+def shared_costs(pack: Pack) -> Costs:
+    """Costs of attention whose heads share keys, tiled or not.
+
+    Without tiles S and P may be materialised. With them, the tiles that an implementation
+    declares hold all query heads of a group, so that no key is read again for another head.
+    """
+    tiled = tiled_costs(pack)
+    return replace(
+        tiled,
+        exps=lambda x: (tiled if x.tiles else STANDARD).exps(x),
+        cap=STANDARD.cap,
+        memory=lambda x: (tiled if x.tiles else STANDARD).memory(x),
+    )

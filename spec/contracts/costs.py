@@ -1,0 +1,29 @@
+"""Clauses about the work of an algorithm, the same for every spec."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kernelproof.spec.language import Clause, Metric
+
+_SENTENCES: dict[Metric, str] = {
+    "traffic": "The bytes moved between slow memory and programs are at most 1.05 times the "
+    "closed form of the implementation's tiles, and at most what the algorithm allows any.",
+    "footprint": "Every element of an input that some output depends on is read: less means "
+    "that work was skipped.",
+    "flops": "Matrix products take at most 1.01 times the operations that the visited tiles hold.",
+    "exps": "Exponentials are at most 1.01 times those that the visited tiles hold.",
+    "memory": "What is held at the peak beside inputs and outputs is at most what the algorithm "
+    "needs.",
+}
+
+
+def cost_clauses(
+    area: str, *, smoke: Sequence[str], core: Sequence[str] = (), without: Sequence[Metric] = ()
+) -> tuple[Clause, ...]:
+    """One clause per metric, all with the same cases."""
+    return tuple(
+        Clause(f"{area}.cost.{metric}", sentence, "costs", smoke, core, metric=metric)
+        for metric, sentence in _SENTENCES.items()
+        if metric not in without
+    )

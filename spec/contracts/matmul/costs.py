@@ -1,0 +1,71 @@
+"""Closed forms of the matrix product: operations and bytes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import product
+
+from kernelproof.spec.language import ON_CHIP, WORKSPACE, Costs, Sizes
+
+_DEPTH = 32  # of the k tiles that lie on chip beside the accumulator
+
+
+def tiled_flops(x: Sizes) -> int:
+    """2 m n k, every axis rounded up to whole tiles."""
+    count = 2
+    for size, role in ((x.m, "bm"), (x.n, "bn"), (x.k, "bk")):
+        tile = x.tile(role, 1)
+        count *= -(-size // tile) * tile
+    return count
+
+
+def tiled_traffic(x: Sizes) -> int:
+    """A program per bm x bn tile of out reads bm rows of a and bn columns of b: square tiles of
+    side s move 2 n^3 / s + n^2 elements."""
+    bm, bn = x.tile("bm", x.m), x.tile("bn", x.n)
+    return (-(-x.n // bn) * x.m * x.k + -(-x.m // bm) * x.k * x.n + x.m * x.n) * x.item
+
+
+def io_lower_bound(x: Sizes) -> int:
+    """2 m n k / sqrt(M) - 2 M elements with M on chip (Smith et al. 2017, arXiv 1702.02017)."""
+    words = ON_CHIP // x.item
+    return max(0, int(2 * x.m * x.n * x.k / math.sqrt(words)) - 2 * words) * x.item
+
+
+def compulsory(x: Sizes) -> int:
+    """Both factors once, the product once; without terms (k = 0) the product alone."""
+    return (_needed(x)["a"] + _needed(x)["b"] + x.m * x.n) * x.item
+
+
+def _needed(x: Sizes) -> dict[str, int]:
+    return {"a": x.m * x.k if x.n else 0, "b": x.k * x.n if x.m else 0}
+
+
+def best_tiles(x: Sizes) -> dict[str, int]:
+    """The powers of two of least traffic whose accumulator and operand tiles fit on chip."""
+    sizes = [2**n for n in range(4, 10)]
+
+    def fits(bm: int, bn: int) -> bool:
+        return bm * bn * x.wide + (bm + bn) * _DEPTH * x.item <= ON_CHIP
+
+    bm, bn = min(
+        ((bm, bn) for bm, bn in product(sizes, sizes) if fits(bm, bn)),
+        key=lambda t: (tiled_traffic(replace(x, tiles={"bm": t[0], "bn": t[1]})), t[0] * t[1]),
+    )
+    return {"bm": bm, "bn": bn, "bk": _DEPTH}
+
+
+TILED = Costs(
+    flops=tiled_flops,
+    useful=lambda x: 2 * x.m * x.n * x.k,
+    reads=_needed,
+    compulsory=compulsory,
+    traffic=tiled_traffic,
+    cap=lambda x: 2 * tiled_traffic(replace(x, tiles=best_tiles(x))),
+    memory=lambda x: compulsory(x) + WORKSPACE,
+    lower=io_lower_bound,
+    tiles=("bm", "bn", "bk"),
+    best_tiles=best_tiles,
+    widest_tiles=lambda x: {"bm": 128, "bn": 128, "bk": 64},
+)

@@ -1,0 +1,360 @@
+"""Closed forms of work against loops that count it: programs that visit tiles, sets of elements."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import inf
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernelproof.spec.catalogue import load_spec
+from kernelproof.spec.contracts.attention.costs import row_blocks, visited_tiles
+from kernelproof.spec.language import ON_CHIP, WORKSPACE, Sizes
+
+FLASH, SHARED = load_spec("attention.flash").costs, load_spec("attention.grouped_query").costs
+ONE_KEY_HEAD = load_spec("attention.multi_query").costs
+STANDARD = load_spec("attention.scaled_dot_product").costs
+MATMUL = load_spec("matmul.tiled").costs
+ATTENTIONS = (FLASH, SHARED, ONE_KEY_HEAD, STANDARD)
+SMALL = settings(deadline=None, derandomize=True, max_examples=150)
+FEW = settings(deadline=None, derandomize=True, max_examples=40)
+
+# Tiled attention ----------------------------------------------------------------------------------
+
+
+def sees(i, j, tq, tk, causal):
+    """Whether query i may attend to key j: the clauses' own words."""
+    return {None: True, "top-left": j <= i, "bottom-right": j <= i + tk - tq}[causal]
+
+
+def walk(x, pack):
+    """Visited tiles, bytes read of q, k and v, and bytes written, program by program.
+
+    A program holds br rows of a key head, ``pack`` query heads to a position, and visits each
+    tile of bc keys of which some row of its may attend to some key.
+    """
+    tq, tk, causal = x.tq, x.tk, x.options.get("causal")
+    rows = [i for i in range(tq) for _ in range(pack)]
+    br, bc = x.tiles.get("br", max(len(rows), 1)), x.tiles.get("bc", max(tk, 1))
+    tiles = read = written = 0
+    for _ in range(x.b * x.hq // pack):
+        for first in range(0, len(rows), br):
+            block = rows[first : first + br]
+            read += len(block) * x.d
+            for start in range(0, tk, bc):
+                keys = range(start, min(start + bc, tk))
+                if any(sees(i, j, tq, tk, causal) for i in block for j in keys):
+                    tiles += 1
+                    read += len(keys) * (x.d + x.dv)
+            written += len(block) * (x.dv * x.item + max(4, x.item))
+    return tiles, read * x.item, written
+
+
+@st.composite
+def tiled_sizes(draw, *roles):
+    """Sizes of flash attention with the tiles of some roles, ragged and too large ones too."""
+    group = draw(st.integers(1, 4))
+    hkv = draw(st.integers(1, 2))
+    axes = {"b": draw(st.integers(1, 2)), "hq": group * hkv, "hkv": hkv}
+    axes |= {n: draw(st.integers(0, 14)) for n in ("tq", "tk")}
+    axes |= {n: draw(st.integers(1, 5)) for n in ("d", "dv")}
+    options = {"causal": draw(st.sampled_from([None, "top-left", "bottom-right"]))}
+    tiles = {role: draw(st.integers(1, 20)) for role in roles}
+    if draw(st.booleans()):
+        tiles["pack"] = group
+    return Sizes(axes, options, draw(st.sampled_from([2, 4, 8])), tiles)
+
+
+@SMALL
+@given(tiled_sizes("br", "bc"))
+def test_the_traffic_of_flash_is_what_its_programs_load_and_store(x):
+    _, read, written = walk(x, x.tiles.get("pack", 1))
+    assert FLASH.traffic(x) == read + written
+
+
+@SMALL
+@given(tiled_sizes("br", "bc", "bd", "bdv"))
+def test_flash_computes_the_tiles_that_its_programs_visit_in_full(x):
+    tiles, _, _ = walk(x, x.tiles.get("pack", 1))
+    br, bc = x.tiles["br"], x.tiles["bc"]
+    assert FLASH.flops(x) == tiles * 2 * br * bc * (x.tiles["bd"] + x.tiles["bdv"])
+    assert FLASH.exps(x) == tiles * (br * bc + br)
+
+
+@SMALL
+@given(tiled_sizes())
+def test_without_tiles_one_tile_is_all_queries_and_all_keys(x):
+    pack = x.tiles.get("pack", 1)
+    tiles, read, written = walk(x, pack)
+    assert FLASH.traffic(x) == read + written
+    assert FLASH.flops(x) == tiles * 2 * x.tq * pack * x.tk * (x.d + x.dv)
+
+
+@SMALL
+@given(tiled_sizes("br", "bc"))
+def test_grouped_and_multi_query_attention_pack_all_heads_of_a_group(x):
+    group = x.hq // x.hkv
+    tiles, read, written = walk(x, group)
+    assert SHARED.traffic(x) == read + written
+    assert SHARED.flops(x) == tiles * 2 * x.tile("br", 0) * x.tile("bc", 0) * (x.d + x.dv)
+    axes = {name: size for name, size in x.axes.items() if name != "hkv"}
+    one = Sizes({**axes, "hq": group}, x.options, x.item, x.tiles)
+    like = Sizes({**axes, "hq": group, "hkv": 1}, x.options, x.item, x.tiles)
+    assert ONE_KEY_HEAD.traffic(one) == SHARED.traffic(like)
+
+
+@pytest.mark.parametrize("pack", [1, 2, 4])
+def test_heads_that_share_a_program_share_the_keys_it_reads(pack):
+    x = Sizes({"b": 3, "hq": 8, "hkv": 2, "tq": 1, "tk": 300, "d": 5, "dv": 7})
+    once = 3 * 2 * 300 * (5 + 7) * 4
+    queries_and_outputs = 3 * 8 * (5 + 7 + 1) * 4
+    tiled = x.with_tiles(br=16, bc=32, pack=pack)
+    assert FLASH.traffic(tiled) == 4 // pack * once + queries_and_outputs
+
+
+def test_the_grid_of_the_catalogue_has_4_row_blocks_and_8_column_blocks():
+    x = Sizes({"b": 1, "hq": 1, "hkv": 1, "tq": 128, "tk": 128, "d": 16, "dv": 16})
+    x = x.with_tiles(br=32, bc=16)
+    assert list(row_blocks(x, 1)) == [128] * 4
+    assert visited_tiles(x, 1) == 4 * 8
+    assert FLASH.flops(x) == 4 * 128 * 128 * 16
+    assert FLASH.traffic(x) == 4 * (128 * 16 + 4 * 2 * 128 * 16 + 128 * 16 + 128)
+
+
+def test_under_causal_the_grid_of_the_catalogue_skips_the_tiles_above_the_diagonal():
+    x = Sizes({"b": 1, "hq": 1, "hkv": 1, "tq": 128, "tk": 128, "d": 16, "dv": 16})
+    x = Sizes(x.axes, {"causal": "top-left"}, 4, {"br": 32, "bc": 16})
+    assert list(row_blocks(x, 1)) == [32, 64, 96, 128]
+    assert visited_tiles(x, 1) == 2 + 4 + 6 + 8
+
+
+@pytest.mark.parametrize("t", [512, 2048])
+def test_flash_loads_keys_in_proportion_to_t_squared_over_the_rows_of_a_tile(t):
+    def key_bytes(t, br):
+        x = Sizes({"b": 1, "hq": 1, "hkv": 1, "tq": t, "tk": t, "d": 64, "dv": 64})
+        return FLASH.traffic(x.with_tiles(br=br, bc=64)) - 4 * (2 * t * 64 + t)
+
+    assert key_bytes(t, 32) == 4 * 2 * t * 64 * t // 32
+    assert key_bytes(2 * t, 32) == 4 * key_bytes(t, 32) == 4 * 2 * key_bytes(t, 64)
+
+
+# What outputs depend on ---------------------------------------------------------------------------
+
+
+def dependencies(x):
+    """Elements of q, k and v, one by one, that some element of out or lse depends on."""
+    hq, hkv = x.axes.get("hq", x.axes.get("h")), x.axes.get("hkv", x.axes.get("h", 1))
+    shape = (x.b, hq, x.tq, x.tk)
+    mask = np.broadcast_to(True if (m := x.options.get("mask")) is None else m, shape)
+    keep = np.broadcast_to(True if (k := x.options.get("keep")) is None else k[0], shape)
+    found = {"q": set(), "k": set(), "v": set()}
+    for b, h, i, j in product(*map(range, shape)):
+        if mask[b, h, i, j] and sees(i, j, x.tq, x.tk, x.options.get("causal")):
+            head = h // (hq // hkv)
+            found["q"].update((b, h, i, c) for c in range(x.d))  # lse needs q and k though not v
+            found["k"].update((b, head, j, c) for c in range(x.d))
+            if keep[b, h, i, j]:
+                found["v"].update((b, head, j, c) for c in range(x.dv))
+    return {name: len(elements) for name, elements in found.items()}
+
+
+@st.composite
+def masked_sizes(draw, heads):
+    """Sizes with any of causal, a mask of a shape that broadcasts, and a keep-mask."""
+    group, hkv = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    heads = {"h": {"h": hkv}, "hq": {"hq": group}, "": {"hq": group * hkv, "hkv": hkv}}[heads]
+    axes = {"b": draw(st.integers(1, 2)), **heads}
+    axes |= {n: draw(st.integers(0, 6)) for n in ("tq", "tk")} | {"d": 2, "dv": 3}
+    shape = (axes["b"], axes.get("hq", axes.get("h")), axes["tq"], axes["tk"])
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    options = {"causal": draw(st.sampled_from([None, "top-left", "bottom-right"]))}
+    if draw(st.booleans()):
+        kept = [n if draw(st.booleans()) else 1 for n in shape]
+        options["mask"] = rng.random(kept) < draw(st.sampled_from([0.2, 0.7]))
+    if draw(st.booleans()):
+        options["keep"] = (rng.random(shape) < 0.5, 0.5)
+    return Sizes(axes, options, draw(st.sampled_from([2, 4, 8])))
+
+
+@pytest.mark.parametrize(
+    ("costs", "heads"), [(STANDARD, "h"), (ONE_KEY_HEAD, "hq"), (SHARED, ""), (FLASH, "")]
+)
+def test_what_must_be_read_is_what_some_output_depends_on(costs, heads):
+    @SMALL
+    @given(masked_sizes(heads))
+    def check(x):
+        needed = dependencies(x)
+        assert costs.reads(x) == needed
+        hq = x.axes.get("hq", x.axes.get("h"))
+        outputs = x.b * hq * x.tq * (x.dv * x.item + max(4, x.item))
+        assert costs.compulsory(x) == sum(needed.values()) * x.item + outputs
+
+    check()
+
+
+@pytest.mark.parametrize("option", ["mask", "keep", "causal"])
+def test_without_keys_nothing_is_needed_under_any_option(option):
+    keep = np.ones((2, 4, 3, 0), bool)
+    value = {"mask": keep, "keep": (keep, 0.5), "causal": "top-left"}[option]
+    axes = {"b": 2, "hq": 4, "hkv": 2, "tq": 3, "tk": 0, "d": 5, "dv": 7}
+    assert FLASH.reads(Sizes(axes, {option: value})) == {"q": 0, "k": 0, "v": 0}
+
+
+@SMALL
+@given(masked_sizes(""))
+def test_useful_flops_are_those_of_pairs_that_causal_allows(x):
+    count = 0
+    for _ in range(x.b * x.hq):
+        for i, j in product(range(x.tq), range(x.tk)):
+            count += sees(i, j, x.tq, x.tk, x.options.get("causal"))
+    assert FLASH.useful(x) == STANDARD.useful(x) == 2 * count * (x.d + x.dv)
+
+
+@FEW
+@given(*[st.integers(0, 5)] * 3)
+def test_a_product_without_outputs_or_terms_reads_nothing(m, k, n):
+    a = {(i, p) for i, j, p in product(range(m), range(n), range(k))}
+    b = {(p, j) for i, j, p in product(range(m), range(n), range(k))}
+    x = Sizes({"m": m, "k": k, "n": n})
+    assert MATMUL.reads(x) == {"a": len(a), "b": len(b)}
+    assert MATMUL.compulsory(x) == 4 * (len(a) + len(b) + m * n)
+
+
+# Bounds around the closed forms -------------------------------------------------------------------
+
+
+def sizes_of(costs, axes, options, item):
+    """The same sizes by the axis names of a variant."""
+    if costs is STANDARD:
+        axes = {**{n: s for n, s in axes.items() if n not in ("hq", "hkv")}, "h": axes["hq"]}
+    if costs is ONE_KEY_HEAD:
+        axes = {n: s for n, s in axes.items() if n != "hkv"}
+    return Sizes(axes, options, item)
+
+
+@st.composite
+def large_sizes(draw):
+    """Axes as of models, from none to thousands of positions."""
+    hkv = draw(st.integers(1, 4))
+    axes = {"b": draw(st.integers(1, 3)), "hq": hkv * draw(st.integers(1, 4)), "hkv": hkv}
+    axes |= {n: draw(st.one_of(st.integers(0, 40), st.integers(0, 3000))) for n in ("tq", "tk")}
+    axes |= {n: draw(st.sampled_from([1, 16, 64, 80, 128, 256])) for n in ("d", "dv")}
+    causal = draw(st.sampled_from([None, "top-left", "bottom-right"]))
+    return axes, {"causal": causal}, draw(st.sampled_from([2, 4, 8]))
+
+
+@pytest.mark.parametrize("costs", ATTENTIONS)
+def test_what_is_needed_is_at_most_what_best_tiles_move_and_that_at_most_the_cap(costs):
+    @SMALL
+    @given(large_sizes())
+    def check(drawn):
+        x = sizes_of(costs, *drawn)
+        tiled = x.with_tiles(**costs.best_tiles(x))
+        assert costs.compulsory(x) <= costs.traffic(tiled) <= costs.cap(tiled) == costs.cap(x)
+        assert costs.lower(x) <= costs.traffic(tiled)
+        assert costs.useful(x) <= costs.flops(tiled)
+
+    check()
+
+
+@SMALL
+@given(tiled_sizes("br", "bc"))
+def test_no_tiles_move_less_than_what_is_needed(x):
+    for costs in (FLASH, SHARED):
+        assert costs.traffic(x) >= costs.compulsory(x)
+        assert costs.flops(x) >= costs.useful(x)
+
+
+def bytes_on_chip(x, br, bc):
+    """Tiles of q, k and v as they are stored, of S and out as they are accumulated."""
+    inputs, wide = br * x.d + bc * x.d + bc * x.dv, br * bc + br * x.dv
+    return inputs * x.item + wide * max(4, x.item)
+
+
+POWERS = [2**n for n in range(4, 15)]
+EDGES = [(1, 300), (700, 5), (300, 1), (5, 5), (0, 9), (9, 0)]
+
+
+def least_traffic(costs, x, fits):
+    """Of all pairs of powers of two that fit, the fewest bytes."""
+    first, second = costs.tiles[:2]
+    choices = [(s, t) for s, t in product(POWERS, POWERS) if fits(x, s, t)]
+    return min(
+        (costs.traffic(x.with_tiles(**{first: s, second: t})) for s, t in choices), default=inf
+    )
+
+
+@pytest.mark.parametrize("costs", [FLASH, SHARED])
+@pytest.mark.parametrize("item", [2, 4, 8])
+@pytest.mark.parametrize("causal", [None, "top-left", "bottom-right"])
+@pytest.mark.parametrize(("tq", "tk"), [(100, 130), (40, 2000), (2000, 40), (700, 700), *EDGES])
+def test_best_tiles_fit_on_chip_and_none_that_fits_moves_less(costs, item, causal, tq, tk):
+    for d in (16, 64, 256 if item < 8 else 128):  # of float64 no tile of 256 fits
+        axes = {"b": 1, "hq": 4, "hkv": 2, "tq": tq, "tk": tk, "d": d, "dv": d}
+        x = Sizes(axes, {"causal": causal}, item)
+        best = costs.best_tiles(x)
+        assert bytes_on_chip(x, **best) <= ON_CHIP
+        fits = lambda x, br, bc: bytes_on_chip(x, br, bc) <= ON_CHIP  # noqa: E731
+        assert costs.traffic(x.with_tiles(**best)) == least_traffic(costs, x, fits)
+
+
+# Products -----------------------------------------------------------------------------------------
+
+
+def count_product(m, k, n, bm, bn, bk):
+    """Elements moved and FLOPs, per tile of out: its rows of a, its columns of b, itself."""
+    moved = flops = 0
+    for i, j in product(range(0, m, bm), range(0, n, bn)):
+        rows, columns = min(bm, m - i), min(bn, n - j)
+        for start in range(0, k, bk):
+            depth = min(bk, k - start)
+            moved += (rows + columns) * depth
+            flops += 2 * bm * bn * bk
+        moved += rows * columns
+    return moved, flops
+
+
+@SMALL
+@given(*[st.integers(0, 40)] * 3, *[st.integers(1, 50)] * 3, st.sampled_from([2, 4, 8]))
+def test_a_tiled_product_moves_and_computes_what_its_tiles_do(m, k, n, bm, bn, bk, item):
+    x = Sizes({"m": m, "k": k, "n": n}, {}, item, {"bm": bm, "bn": bn, "bk": bk})
+    moved, flops = count_product(m, k, n, bm, bn, bk)
+    assert MATMUL.traffic(x) == moved * item
+    assert MATMUL.flops(x) == flops
+    assert MATMUL.traffic(x) >= MATMUL.compulsory(x)
+
+
+def test_one_tile_as_large_as_the_product_moves_the_compulsory_bytes_only():
+    x = Sizes({"m": 40, "k": 70, "n": 50}, {}, 4, {"bm": 64, "bn": 64})
+    assert MATMUL.traffic(x) == MATMUL.compulsory(x) == 4 * (40 * 70 + 70 * 50 + 40 * 50)
+
+
+@pytest.mark.parametrize("item", [2, 4, 8])
+@pytest.mark.parametrize("m", [1, 40, 300, 2048])
+@pytest.mark.parametrize("n", [7, 300, 2048])
+def test_best_tiles_of_a_product_fit_on_chip_and_none_that_fits_moves_less(item, m, n):
+    def fits(x, bm, bn):
+        return bm * bn * max(4, item) + (bm + bn) * 32 * item <= ON_CHIP
+
+    x = Sizes({"m": m, "k": 500, "n": n}, {}, item)
+    best = MATMUL.best_tiles(x)
+    assert fits(x, best["bm"], best["bn"])
+    assert MATMUL.traffic(x.with_tiles(**best)) == least_traffic(MATMUL, x, fits)
+
+
+@SMALL
+@given(*[st.integers(0, 3000)] * 3, st.sampled_from([2, 4, 8]))
+def test_a_product_needs_at_most_what_best_tiles_move_and_that_is_at_most_the_cap(m, k, n, item):
+    x = Sizes({"m": m, "k": k, "n": n}, {}, item)
+    tiled = x.with_tiles(**MATMUL.best_tiles(x))
+    assert MATMUL.compulsory(x) <= MATMUL.traffic(tiled) <= MATMUL.cap(tiled) == MATMUL.cap(x)
+    assert MATMUL.lower(x) <= MATMUL.traffic(tiled)
+    assert MATMUL.memory(x) == MATMUL.compulsory(x) + WORKSPACE
+
+
+def test_the_cap_is_twice_the_traffic_of_128_by_128_tiles_at_512():
+    x = Sizes({"m": 512, "k": 512, "n": 512})
+    assert MATMUL.cap(x) == 2 * 4 * (2 * 512**3 // 128 + 512**2)

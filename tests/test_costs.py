@@ -1,0 +1,486 @@
+"""The gates of costs: kernels that are right in value and wrong in cost fail, and say why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernelproof.conformance.expectation import draw
+from kernelproof.conformance.judge import Judge
+from kernelproof.conformance.meters.counts import Counts
+from kernelproof.conformance.reply import read_reply
+from kernelproof.conformance.request import build_request
+from kernelproof.conformance.suite import Planned
+from kernelproof.conformance.verdict import Result
+
+RAGGED = "float32/b1.hq4.hkv2.tq60.tk100.d32/default/normal"
+ONES = "float32/b1.hq4.hkv2.tq60.tk100.d32/default/unit-value"
+CAUSAL = "float32/b1.hq2.hkv2.tq96.tk96.d32/causal-top-left/normal"
+LONG = "float32/b1.hq1.hkv1.tq600.tk600.d16/default/normal"
+DECODE = "float32/b1.hq8.hkv1.tq1.tk256.d32/default/normal"
+SQUARE = "float32/m128.k64.n128/default/normal"
+SMOKE = "float32/b2.hq4.hkv2.tq100.tk130.d64/default/normal"
+METRICS = ("traffic", "footprint", "flops", "exps", "memory")
+
+
+@dataclass(frozen=True)
+class Gates:
+    """A suite whose checks are asked for by what they look at: accuracy, or a metric."""
+
+    suite: Any
+    backend: str = "interpret"
+
+    def implementation(self, name: str) -> Any:
+        self.suite.read()
+        return next(i for i in self.suite.implementations if i.name == name)
+
+    def clause(self, name: str, what: str) -> Any:
+        clauses = self.implementation(name).spec.clauses
+        return next(c for c in clauses if what in (c.check, c.metric))
+
+    def __call__(self, name: str, case: str, what: str) -> Result:
+        each, clause = self.implementation(name), self.clause(name, what)
+        return self.suite.check(Planned(each, self.backend, each.spec.case(case), clause))
+
+    def failing(self, name: str, case: str) -> set[str]:
+        """The metrics whose gate fails."""
+        known = {c.metric for c in self.implementation(name).spec.clauses} & set(METRICS)
+        return {metric for metric in known if self(name, case, metric).verdict == "fail"}
+
+    def counts(self, name: str, case: str) -> tuple[Any, dict[str, int], Counts]:
+        """Of one call, driven by hand: its sizes, its tiles and what was counted."""
+        each, point = self.implementation(name), self.implementation(name).spec.case(case)
+        steps = draw(each.spec, point, "0")
+        request, storages = build_request(each, point, self.clause(name, "traffic"), steps)
+        answer = self.suite._worker(each.target, self.backend).run(request, storages)
+        counts = read_reply(*answer, runs=1, steps=1).runs[0][0].counts
+        (launched,) = counts.launches
+        tiles = {role: launched.constants[name] for role, name in each.tiles.items()}
+        return each.spec.sizes(point, steps[0].options, tiles), tiles, counts
+
+
+@pytest.fixture(scope="module")
+def costly(suite_of: Callable[..., Any], kernels: Path) -> Gates:
+    return Gates(suite_of(kernels / "costly.py", timeout=60).suite)
+
+
+@pytest.fixture(scope="module")
+def on_cpu(costly: Gates) -> Gates:
+    return Gates(costly.suite, "cpu")
+
+
+@pytest.fixture(scope="module")
+def built_in(suite_of: Callable[..., Any]) -> Gates:
+    return Gates(suite_of("kernelproof.impls.triton", "kernelproof.impls.torch", timeout=60).suite)
+
+
+# Fair kernels -------------------------------------------------------------------------------------
+
+FAIR = [
+    ("fair", RAGGED),
+    ("fair", CAUSAL),
+    ("fair, declares nothing", RAGGED),
+    ("fair and tall", LONG),
+    ("fair product", SQUARE),
+    ("fair product, declares nothing", SQUARE),
+]
+
+
+@pytest.mark.parametrize(("name", "case"), FAIR)
+def test_a_fair_kernel_passes_every_gate(costly: Gates, name: str, case: str) -> None:
+    clauses = costly.implementation(name).spec.clauses
+    for what in ("accuracy", *{c.metric for c in clauses} - {None}):
+        result = costly(name, case, what)
+        assert (result.verdict, result.message) == ("pass", ""), what
+        assert result.ratio <= 1
+
+
+BUILT_IN = [
+    ("triton-flash", "float32/b2.hq4.hkv2.tq100.tk130.d64/default/normal"),
+    ("triton-flash", "float32/b1.hq4.hkv2.tq130.tk100.d64/causal-bottom-right/normal"),
+    ("triton-flash", "float16/b1.hq4.hkv2.tq1.tk300.d64/default/normal"),
+    ("triton-flash", "bfloat16/b1.hq2.hkv1.tq50.tk70.d24.dv40/causal-top-left/normal"),
+    ("triton-flash", "float32/b1.hq3.hkv1.tq300.tk40.d16/causal-top-left/normal/transposed"),
+    ("triton-grouped-query", "float32/b1.hq6.hkv2.tq90.tk150.d80/causal-top-left/normal"),
+    ("triton-multi-query", "float16/b1.hq3.tq130.tk64.d128/causal-bottom-right/normal"),
+    ("triton-tiled", "float32/m100.k130.n70/default/normal"),
+    ("triton-tiled", "bfloat16/m1.k300.n200/default/normal"),
+]
+
+
+@pytest.mark.parametrize(("name", "case"), BUILT_IN)
+def test_a_built_in_kernel_moves_and_computes_its_closed_forms_exactly(
+    built_in: Gates, name: str, case: str
+) -> None:
+    x, tiles, counts = built_in.counts(name, case)
+    costs = built_in.implementation(name).spec.costs
+    assert set(tiles) >= set(costs.tiles[:2])
+    assert counts.traffic == costs.traffic(x)
+    assert (counts.dots, counts.exps) == (costs.flops(x), costs.exps(x))
+    assert built_in(name, case, "traffic").measured == costs.traffic(x)
+    assert not built_in.failing(name, case)
+
+
+# Wrong in cost ------------------------------------------------------------------------------------
+
+COSTLY = [
+    ("reads v twice", RAGGED, "traffic", "v: 204,800 read, k: 102,400 read"),
+    ("spills scores", RAGGED, "traffic", "scratch: 96,000 read and 96,000 written"),
+    ("reads q per tile", RAGGED, "traffic", "q: 153,600 read"),
+    ("reads keys per head", DECODE, "traffic flops exps", "k: 262,144 read, v: 262,144 read"),
+    ("visits all tiles", CAUSAL, "traffic flops exps", "197,376 bytes moved: at most 155,635"),
+    ("computes all tiles", CAUSAL, "flops exps", "2,359,296 FLOPs of products: at most 1,588,592"),
+    ("exponentials twice", RAGGED, "exps", "66,560 exponentials: at most 34,129"),
+    ("unused scratch", LONG, "memory", "1,399,200 bytes held at the peak"),
+    (
+        "scratch behind the output",
+        LONG,
+        "memory",
+        "bytes held at the peak beside inputs and outputs",
+    ),
+    ("reads half of the keys", ONES, "footprint", "outputs depend on 25,600"),
+    (
+        "small tiles",
+        SQUARE,
+        "traffic",
+        "at most 262,144 (what matmul.tiled allows whatever the tiles)",
+    ),
+    (
+        "small tiles, declares nothing",
+        SQUARE,
+        "traffic",
+        "whatever the tiles; tiles=... names yours)",
+    ),
+    ("tiles that it has not", SQUARE, "traffic", "for tiles bm 128, bn 128, bk 32"),
+    ("operands twice", SQUARE, "traffic", "a: 131,072 read, b: 131,072 read"),
+]
+
+
+@pytest.mark.parametrize(("name", "case", "metrics", "words"), COSTLY)
+def test_a_kernel_of_right_values_and_wrong_costs_fails_where_it_is_wrong(
+    costly: Gates, name: str, case: str, metrics: str, words: str
+) -> None:
+    assert costly(name, case, "accuracy").verdict == "pass"
+    assert costly.failing(name, case) == set(metrics.split())
+    result = costly(name, case, metrics.split()[0])
+    assert words in result.message
+    assert result.clause.endswith(f".cost.{metrics.split()[0]}")
+    assert result.ratio > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "metric"),
+    [("reads v twice", RAGGED, "traffic"), ("reads half of the keys", ONES, "footprint")],
+)
+def test_the_ratio_is_above_1_in_the_direction_that_is_wrong(
+    costly: Gates, name: str, case: str, metric: str
+) -> None:
+    result = costly(name, case, metric)
+    larger, smaller = result.measured, result.allowed
+    if metric == "footprint":
+        larger, smaller = smaller, larger
+    assert result.ratio == larger / smaller > 1
+
+
+def test_copies_by_operators_and_loads_of_a_kernel_are_added_up(costly: Gates) -> None:
+    keys = 4 * 2 * 100 * 32  # read and written by a copy
+    alone = costly("fair", RAGGED, "traffic")
+    mixed = costly("transposes keys", RAGGED, "traffic")
+    assert mixed.measured == alone.measured + 2 * keys
+    assert (alone.verdict, mixed.verdict) == ("pass", "fail")
+    assert costly("transposes keys", RAGGED, "memory").measured == keys
+    assert costly("transposes keys", RAGGED, "footprint").verdict == "pass"
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_cheap_call_that_is_wrong_fails_for_its_values(costly: Gates, metric: str) -> None:
+    result = costly("wrong at 77 keys", RAGGED.replace("tk100", "tk77"), metric)
+    assert (result.verdict, result.clause) == ("fail", "attention.accuracy")
+    assert result.worst.beyond
+
+
+def test_one_call_serves_all_cost_clauses_of_a_case(costly: Gates) -> None:
+    each, judge = costly.implementation("fair"), Judge("0")
+    altered = Altered(costly.suite._worker(each.target, "interpret"), lambda step: None)
+    for case in (RAGGED, CAUSAL):
+        for clause in (c for c in each.spec.clauses if c.metric):
+            result = judge.check(each, altered, "interpret", each.spec.case(case), clause)
+            assert (result.verdict, result.clause) == ("pass", clause.anchor)
+    assert altered.calls == 2
+
+
+# Tiles that cannot be read ------------------------------------------------------------------------
+
+UNREADABLE = [
+    (
+        "misspelt tile",
+        "tiles['br'] is 'BLOCK_X', but no launch has a constexpr of that name: wanted one of "
+        "BLOCK_M, BLOCK_N, CAUSAL, CLAIMED, D, WAY",
+    ),
+    ("two sizes", "tiles['br']: BLOCK_M was 16, 32: wanted one size in all launches"),
+    ("tile that is a word", "wanted one size in all launches"),
+]
+
+
+@pytest.mark.parametrize("metric", ["traffic", "flops", "exps", "memory"])
+@pytest.mark.parametrize(("name", "words"), UNREADABLE)
+def test_tiles_that_launches_do_not_have_fail_with_what_they_have(
+    costly: Gates, name: str, words: str, metric: str
+) -> None:
+    result = costly(name, RAGGED, metric)
+    assert (result.verdict, words in result.message) == ("fail", True), result.message
+    assert costly(name, RAGGED, "accuracy").verdict == "pass"
+
+
+def test_tiles_without_a_launch_fail(on_cpu: Gates) -> None:
+    result = on_cpu("eager flash with tiles", RAGGED, "traffic")
+    message = "declares tiles (br: BLOCK_M), but no Triton kernel was launched"
+    assert (result.verdict, result.message) == ("fail", message)
+
+
+WRONG_ROLES = """
+from kernelproof import implementation
+
+for role in ("bmm", "rows", "br"):
+    implementation("matmul.tiled", name=role, tiles={role: "BLOCK"})(lambda a, b: a @ b)
+"""
+
+
+def test_a_role_that_the_spec_has_not_is_refused_at_load(
+    suite_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "kernel.py").write_text(WRONG_ROLES)
+    (result,) = suite_of(tmp_path / "kernel.py").problems().values()
+    assert result.verdict == "invalid"
+    assert result.message.split("; ") == [
+        "bmm: unknown tile role 'bmm': did you mean 'bm'?",
+        "rows: unknown tile role 'rows': wanted bm, bn, bk",
+        "br: unknown tile role 'br': wanted bm, bn, bk",
+    ]
+
+
+# Bounds, and what the interpreter lacks -----------------------------------------------------------
+
+ASTRAY = [
+    ("loads outside", "loads from k[6400], but its storage holds elements 0 to 6399", "(0, 2, 0)"),
+    (
+        "stores outside",
+        "stores to out[7680], but its storage holds elements 0 to 7679",
+        "(1, 3, 0)",
+    ),
+]
+
+
+@pytest.mark.parametrize("what", ["accuracy", "traffic"])
+@pytest.mark.parametrize(("name", "words", "program"), ASTRAY)
+def test_an_access_outside_fails_with_argument_index_line_and_program(
+    costly: Gates, kernels: Path, name: str, words: str, program: str, what: str
+) -> None:
+    lines = (kernels / "costly.py").read_text().splitlines()
+    line = next(n for n, text in enumerate(lines, 1) if f"here it {name}" in text)
+    result = costly(name, RAGGED, what)
+    assert (result.verdict, result.clause) == ("fail", "integrity.bounds")
+    assert result.message == f"out of bounds: {words} (costly.py, line {line}, program {program})"
+
+
+@pytest.mark.parametrize("what", ["accuracy", "traffic"])
+@pytest.mark.parametrize(
+    ("name", "lacks"), [("libdevice", "libdevice (exp)"), ("assembly", "inline assembly")]
+)
+def test_a_feature_that_the_interpreter_lacks_is_unsupported(
+    costly: Gates, name: str, lacks: str, what: str
+) -> None:
+    result = costly(name, RAGGED, what)
+    message = f"the interpret backend lacks {lacks}"
+    assert (result.verdict, result.message) == ("unsupported", message)
+
+
+# Torch --------------------------------------------------------------------------------------------
+
+
+def test_operators_that_materialise_scores_fail_as_flash_attention(on_cpu: Gates) -> None:
+    assert on_cpu("eager flash", RAGGED, "accuracy").verdict == "pass"
+    assert on_cpu.failing("eager flash", RAGGED) == {"traffic", "exps"}
+    assert "what operators made on the way" in on_cpu("eager flash", RAGGED, "traffic").message
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_work_of_numpy_is_unmeasured_and_no_pass(on_cpu: Gates, metric: str) -> None:
+    assert on_cpu("by numpy", RAGGED, "accuracy").verdict == "pass"
+    result = on_cpu("by numpy", RAGGED, metric)
+    assert (result.verdict, "NumPy" in result.message) == ("unmeasured", True), result.message
+    assert result.measured is None
+
+
+def test_the_traffic_of_a_fused_operator_is_unmeasured_and_its_flops_are_priced(
+    built_in: Gates,
+) -> None:
+    sdpa = Gates(built_in.suite, "cpu")
+    traffic, flops = (sdpa("torch-sdpa-flash", RAGGED, m) for m in ("traffic", "flops"))
+    assert (traffic.verdict, traffic.measured) == ("unmeasured", None)
+    assert "what moves inside _scaled_dot_product" in traffic.message
+    assert (flops.verdict, flops.measured) == ("pass", 2 * 4 * 60 * 100 * (32 + 32))
+
+
+def test_a_compiled_function_is_unmeasured_and_no_pass(on_cpu: Gates) -> None:
+    result = on_cpu("compiled", RAGGED, "accuracy")
+    if result.verdict == "crash":
+        pytest.skip(f"torch.compile does not run here: {result.message}")
+    assert result.verdict == "pass"
+    for metric in METRICS:
+        assert on_cpu("compiled", RAGGED, metric).verdict == "unmeasured"
+
+
+# Replies that no honest worker sends --------------------------------------------------------------
+
+
+class Altered:
+    """A worker whose step is changed on its way to the judge."""
+
+    def __init__(self, worker: Any, change: Callable[[dict[str, Any]], Any]) -> None:
+        self._worker, self._change, self.calls = worker, change, 0
+
+    def restart(self) -> None:
+        """The real one goes on."""
+
+    def run(self, request: Any, storages: Any) -> Any:
+        self.calls += 1
+        reply, received = self._worker.run(request, storages)
+        self._change(reply["runs"][0][0])
+        return reply, received
+
+
+def forge(**counts: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda step: step["counts"].update(counts)
+
+
+def forge_access(**numbers: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda step: step["counts"]["arguments"]["v"].update(numbers)
+
+
+def forge_launch(**launch: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda step: step["counts"]["launches"][0].update(launch)
+
+
+FORGED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "negative bytes": forge_access(read=-1),
+    "negative footprint": forge_access(footprint=-(10**9)),
+    "bytes that are a fraction": forge_access(read=0.5),
+    "bytes that are true": forge_access(written=True),
+    "an access of one number": forge(arguments={"v": 7}),
+    "arguments that are a list": forge(arguments=[]),
+    "negative FLOPs": forge(dots=-5),
+    "FLOPs that are a text": forge(dots="5"),
+    "negative exponentials": forge(exps=-1),
+    "exponentials that are none": forge(exps=None),
+    "negative memory": forge(peak_memory=-1),
+    "names that are numbers": forge(opaque=[1]),
+    "reasons that are a number": forge(unseen=7),
+    "a count is missing": lambda step: step["counts"].pop("exps"),
+    "launches that are none": forge(launches=None),
+    "a grid of two": forge_launch(grid=[1, 2]),
+    "constants that are a list": forge_launch(constants=[1]),
+    "a constant that is a list": forge_launch(constants={"BLOCK_M": [32], "BLOCK_N": 32}),
+    "counts that are a list": lambda step: step.update(counts=[1]),
+}
+NO_COUNTS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "no counts": lambda step: step.pop("counts"),
+    "counts that are none": lambda step: step.update(counts=None),
+    "counts without any": lambda step: step.update(counts={}),
+}
+
+
+@pytest.fixture(scope="module")
+def judged(costly: Gates) -> Callable[..., Result]:
+    """Judge a kernel by changed replies of its worker."""
+
+    def judge(change: Any, metric: str = "traffic", name: str = "fair") -> Result:
+        each, clause = costly.implementation(name), costly.clause(name, metric)
+        worker = Altered(costly.suite._worker(each.target, "interpret"), change)
+        return Judge("0").check(each, worker, "interpret", each.spec.case(RAGGED), clause)
+
+    return judge
+
+
+@pytest.mark.parametrize("change", FORGED.values(), ids=FORGED)
+def test_forged_counts_are_invalid(judged: Callable[..., Result], change: Any) -> None:
+    result = judged(change)
+    assert (result.verdict, result.measured) == ("invalid", None)
+    assert "the worker's reply is malformed" in result.message
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("change", NO_COUNTS.values(), ids=NO_COUNTS)
+def test_a_reply_without_counts_is_no_pass(
+    judged: Callable[..., Result], change: Any, metric: str
+) -> None:
+    assert judged(change, metric).verdict == "invalid"
+
+
+CLAIMS = [
+    ("computes all tiles, claims wide heads", "flops", {"dots": 10**9}),
+    ("exponentials twice, claims long tiles", "exps", {"exps": 10**7}),
+]
+
+
+@pytest.mark.parametrize(("name", "metric", "counts"), CLAIMS)
+def test_no_claim_of_tiles_allows_more_than_the_widest_ones(
+    judged: Callable[..., Result], name: str, metric: str, counts: dict[str, int]
+) -> None:
+    result = judged(forge(**counts), metric, name)
+    assert result.verdict == "fail"
+    assert "what attention.flash allows whatever the tiles" in result.message
+
+
+def test_counts_that_nobody_forged_pass(judged: Callable[..., Result]) -> None:
+    assert judged(lambda step: None).verdict == "pass"
+
+
+def test_products_that_no_dot_makes_are_unmeasured(costly: Gates) -> None:
+    result = costly("multiplies elements", CAUSAL, "flops")
+    assert result.verdict == "unmeasured"
+    assert "made by other operations" in result.message
+
+
+# What the gates do not catch ----------------------------------------------------------------------
+
+OPEN = [
+    ("spills scores, declares nothing", SMOKE, "traffic", "at short lengths S is small"),
+    ("spills scores, declares nothing", SMOKE, "memory", "1 MiB of workspace is allowed"),
+    ("visits all tiles, declares nothing", CAUSAL, "flops", "twice 128 by 128 is allowed"),
+    ("visits all tiles, declares nothing", CAUSAL, "traffic", "twice the best is allowed"),
+    ("computes all tiles, claims wide heads", CAUSAL, "flops", "twice 128 by 128 is allowed"),
+    ("exponentials twice, claims long tiles", RAGGED, "exps", "twice 128 by 128 is allowed"),
+    ("looks one key up", ONES, "footprint", "a gather counts as a look at all rows"),
+    ("scratch of an earlier call", LONG, "memory", "what is kept between calls is not counted"),
+]
+OPEN_ON_CPU = [
+    ("by numpy into zeros", RAGGED, "traffic", "zeros that NumPy fills seem metered"),
+    ("by numpy into zeros", RAGGED, "footprint", "copies are read, by whomever"),
+    ("by powers", RAGGED, "exps", "torch.pow is no exponential"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "metric"),
+    [pytest.param(*each[:3], marks=pytest.mark.xfail(reason=each[3])) for each in OPEN],
+)
+def test_a_cheat_that_the_gates_let_through(
+    costly: Gates, name: str, case: str, metric: str
+) -> None:
+    assert costly(name, case, "accuracy").verdict == "pass"
+    assert costly(name, case, metric).verdict != "pass"
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "metric"),
+    [pytest.param(*each[:3], marks=pytest.mark.xfail(reason=each[3])) for each in OPEN_ON_CPU],
+)
+def test_a_cheat_on_a_cpu_that_the_gates_let_through(
+    on_cpu: Gates, name: str, case: str, metric: str
+) -> None:
+    assert on_cpu(name, case, metric).verdict != "pass"

@@ -1,0 +1,96 @@
+"""`kernelproof explain`: a spec as a page with numbers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from kernelproof.conformance.cli import app
+from kernelproof.conformance.explain import explain
+from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.machines import MACHINES
+
+LONG = ["tq=4096", "tk=4096", "d=64"]
+
+
+def run(*words):
+    return CliRunner().invoke(app, ["explain", *words])
+
+
+@pytest.mark.parametrize("name", spec_names())
+def test_every_spec_has_a_page_with_its_call_clauses_and_numbers(name):
+    page = explain(name, [])
+    spec = load_spec(name)
+    assert list(page["clauses"]) == [clause.anchor for clause in spec.clauses]
+    assert page["definition"] and page["call"]
+    assert 0 < page["costs"]["compulsory"] <= page["costs"]["traffic"] <= page["costs"]["cap"]
+    assert page["costs"]["useful"] <= page["costs"]["flops"]
+
+
+def test_the_numbers_of_flash_at_4096_are_its_closed_forms():
+    costs = explain("attention.flash", LONG)["costs"]
+    assert costs["useful"] == 4 * 4096 * 4096 * 64
+    assert costs["compulsory"] == 4 * 4096 * 64 * 2 + 4096 * 4  # q k v out in float16, lse
+    keys = 4096 // 128 * 4096  # rows of k and of v that 32 row blocks read
+    assert costs["traffic"] == (2 * 4096 + 2 * keys) * 64 * 2 + 4096 * 4
+
+
+def test_tiles_that_are_given_take_the_place_of_the_best():
+    page = explain("attention.flash", [*LONG, "br=64"])
+    assert page["tiles"]["br"] == 64
+    assert page["costs"]["traffic"] > explain("attention.flash", LONG)["costs"]["traffic"]
+    assert page["costs"]["cap"] == explain("attention.flash", LONG)["costs"]["cap"]
+
+
+def test_causal_halves_the_work_and_leaves_what_is_compulsory():
+    whole = explain("attention.flash", LONG)["costs"]
+    half = explain("attention.flash", [*LONG, "causal=top-left"])["costs"]
+    assert half["useful"] == 4 * 64 * (4096 * 4097 // 2)
+    assert half["compulsory"] == whole["compulsory"]
+
+
+def test_a_roofline_takes_the_slower_of_compute_and_compulsory_bytes():
+    roof = explain("attention.flash", ["tq=1", "tk=4096", "d=64"])["roofline"]["H100"]
+    moved = explain("attention.flash", ["tq=1", "tk=4096", "d=64"])["costs"]["compulsory"]
+    assert roof == {"seconds": moved / MACHINES["H100"].bandwidth, "bound": "memory"}
+    square = explain("matmul.tiled", ["m=4096", "n=4096", "k=4096"])["roofline"]["H100"]
+    assert square["bound"] == "compute"
+
+
+def test_finer_formats_are_allowed_smaller_errors():
+    accuracy = explain("attention.flash", [])["accuracy"]
+    median = {dtype: found["bound"]["out"]["median"] for dtype, found in accuracy.items()}
+    assert median["float64"] < median["float32"] < median["float16"] < median["bfloat16"]
+
+
+def test_the_page_is_printed_with_separated_thousands_and_as_json():
+    printed = run("attention.flash", *LONG).output
+    for words in ("4,294,967,296", "compute-bound", "attention.nan.key"):
+        assert words in printed
+    assert json.loads(run("attention.flash", *LONG, "--json").output)["axes"]["tq"] == 4096
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["attention.flsh"], "unknown spec 'attention.flsh': did you mean 'attention.flash'?"),
+        (["attention.flash", "qk=3"], "unknown axis or option 'qk': wanted b, hq, hkv, tq, tk"),
+        (["attention.flash", "causl=top-left"], "'causl': did you mean 'causal'?"),
+        (["attention.flash", "tq"], "'tq': wanted axis=value, as in dv=64"),
+        (["attention.flash", "tq=x"], "tq=x: wanted a whole number above 0"),
+        (["attention.flash", "tq=0"], "tq=0: wanted a whole number above 0"),
+        (["attention.flash", "hq=5", "hkv=2"], "hq5 is not a multiple of hkv2"),
+        (["attention.flash", "dtype=float17"], "unknown dtype 'float17': did you mean"),
+        (
+            ["attention.flash", "causal=left"],
+            "causal is 'left': wanted top-left, bottom-right",
+        ),
+    ],
+)
+def test_a_wrong_word_is_answered_in_one_sentence(words, sentence, capsys):
+    from kernelproof.conformance import cli
+
+    assert cli.explain(words[0], words[1:]) == 4
+    assert sentence in capsys.readouterr().err
