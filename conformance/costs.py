@@ -38,9 +38,13 @@ class CostJudgement:
 
     def finding(self) -> dict[str, Any]:
         """Verdict, ratio, what was measured and what is allowed, as fields of a Result."""
+        found = self._finding()
+        return {**found, "counts": self._counts.to_json()} if self._metric == "traffic" else found
+
+    def _finding(self) -> dict[str, Any]:
         if unknown := self._unknown():
             return {"verdict": Verdict.UNMEASURED, "message": unknown}
-        if self._problem and self._metric != "footprint":
+        if self._problem and self._metric not in ("footprint", "memory"):
             return {"verdict": Verdict.FAIL, "message": self._problem}
         if self._metric == "footprint":
             return self._footprint()

@@ -60,6 +60,7 @@ def explain(name: str, words: Sequence[str]) -> dict[str, Any]:
         "options": options,
         "tiles": best,
         "costs": costs,
+        "variants": {name: int(form(x)) for name, form in spec.costs.variants.items()},
         "intensity": {
             metric: costs["useful"] / max(costs[metric], 1) for metric in ("compulsory", "traffic")
         },
@@ -182,6 +183,8 @@ def write_page(page: Mapping[str, Any]) -> None:
     for metric, value in page["costs"].items():
         if value:
             table.add_row(_MEANT[metric], f"{value:,}", _short(value))
+    for name, value in page["variants"].items():
+        table.add_row(f"bytes of {name}", f"{value:,}", _short(value))
     table.add_row("FLOP per compulsory byte", f"{page['intensity']['compulsory']:.1f}", "")
     table.add_row("FLOP per byte moved", f"{page['intensity']['traffic']:.1f}", "")
     console.print(table, soft_wrap=False)

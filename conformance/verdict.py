@@ -45,6 +45,7 @@ class Result:
     """One check of one implementation on one case. ``ratio`` = error / bound; 1 or less passes.
 
     measured, allowed: of a check of costs, what was counted and its bound.
+    counts: of a check of traffic, everything that was counted in that call.
     """
 
     check: str
@@ -59,6 +60,7 @@ class Result:
     ratio: float | None = None
     measured: int | None = None
     allowed: int | None = None
+    counts: dict[str, Any] | None = None
     worst: Worst | None = None
     message: str = ""
     resembles: str = ""

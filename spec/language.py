@@ -243,6 +243,7 @@ class Costs:
     cap: bytes that no implementation may exceed, whatever tiles it declares.
     lower: bytes that every schedule with ``ON_CHIP`` bytes of fast memory moves at least.
     memory: bytes held at the peak beside inputs and outputs.
+    variants: traffic of other orders of the same loops, by name, for comparison.
     tiles: roles that an implementation may declare; the closed form above is that of its tiles.
     best_tiles: those of least traffic that fit ``ON_CHIP`` bytes.
     widest_tiles: those that waste the most operations on padding and are still in use: twice
@@ -258,6 +259,7 @@ class Costs:
     exps: Formula = lambda x: 0
     lower: Formula = lambda x: 0
     reads: Elements = lambda x: {}
+    variants: Mapping[str, Formula] = field(default_factory=dict)
     tiles: tuple[str, ...] = ()
     best_tiles: Elements = lambda x: {}
     widest_tiles: Elements = lambda x: {}

@@ -11,7 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernelproof.spec.catalogue import load_spec
-from kernelproof.spec.contracts.attention.costs import row_blocks, visited_tiles
+from kernelproof.spec.contracts.attention.costs import (
+    first_tiles,
+    keys_outside_traffic,
+    row_blocks,
+    visited_tiles,
+)
 from kernelproof.spec.language import ON_CHIP, WORKSPACE, Sizes
 
 FLASH, SHARED = load_spec("attention.flash").costs, load_spec("attention.grouped_query").costs
@@ -358,3 +363,22 @@ def test_a_product_needs_at_most_what_best_tiles_move_and_that_is_at_most_the_ca
 def test_the_cap_is_twice_the_traffic_of_128_by_128_tiles_at_512():
     x = Sizes({"m": 512, "k": 512, "n": 512})
     assert MATMUL.cap(x) == 2 * 4 * (2 * 512**3 // 128 + 512**2)
+
+
+@pytest.mark.parametrize(
+    ("tq", "tk", "d", "dv", "item"), [(300, 500, 64, 64, 4), (7, 40, 16, 24, 2)]
+)
+def test_the_first_loop_order_of_flash_moves_what_its_loops_move(tq, tk, d, dv, item):
+    x = Sizes({"b": 2, "hq": 3, "hkv": 3, "tq": tq, "tk": tk, "d": d, "dv": dv}, {}, item)
+    tiles = first_tiles(ON_CHIP // item, d)
+    moved = tq * (dv * item + 2 * 4)
+    for start in range(0, tk, tiles["bc"]):
+        moved += min(tiles["bc"], tk - start) * (d + dv) * item
+        for first in range(0, tq, tiles["br"]):
+            rows = min(tiles["br"], tq - first)
+            moved += rows * (d + 2 * dv) * item + rows * 4 * 4
+    assert keys_outside_traffic(x) == 6 * moved
+
+
+def test_the_tile_rule_of_the_paper_gives_100_and_64_for_100_kib_of_float32():
+    assert first_tiles((100 << 10) // 4, 64) == {"bc": 100, "br": 64}

@@ -122,6 +122,27 @@ def standard_memory(x: Sizes) -> int:
     return 4 * scores * x.wide + 2 * scores + 2 * io * x.wide + WORKSPACE
 
 
+def first_tiles(words: int, d: int) -> dict[str, int]:
+    """The tile rule of FlashAttention (Dao et al. 2022, Alg. 1, line 1) for M words on chip.
+
+    >>> first_tiles(25600, 64)
+    {'br': 64, 'bc': 100}
+    """
+    bc = -(-words // (4 * d))
+    return {"br": min(bc, d), "bc": bc}
+
+
+def keys_outside_traffic(x: Sizes) -> int:
+    """FlashAttention's first loop order (Dao et al. 2022, Alg. 1), keys outside and no causal
+    skipping: k and v are read once; for every tile of keys, q is read and out, max and sum are
+    read and written. At its start it writes out, max and sum."""
+    rows = x.b * query_heads(x) * x.tq
+    passes = -(-x.tk // first_tiles(ON_CHIP // x.item, x.d)["bc"])
+    start = rows * (x.dv * x.item + 2 * x.wide)
+    keys = x.b * query_heads(x) * x.tk * (x.d + x.dv) * x.item
+    return start + keys + passes * rows * ((x.d + 2 * x.dv) * x.item + 4 * x.wide)
+
+
 def widest_tiles(x: Sizes) -> dict[str, int]:
     """Tiles of 128 x 128, heads padded to a power of two."""
 
@@ -227,6 +248,7 @@ def tiled_costs(pack: Pack) -> Costs:
         # nothing of size tq x tk: at most one copy of inputs and outputs
         memory=lambda x: compulsory(x) + WORKSPACE,
         lower=io_lower_bound,
+        variants={"FlashAttention's first order, keys outside": keys_outside_traffic},
         tiles=("br", "bc", "bd", "bdv", "pack"),
         best_tiles=lambda x: best_tiles(x, pack(x)),
         widest_tiles=widest_tiles,
