@@ -7,6 +7,7 @@ function. Tensors are used where they lie: upstream copies their storages there 
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import product
@@ -27,6 +28,7 @@ from kernelproof.conformance.meters.counts import Launch
 from kernelproof.conformance.meters.meter import Meter
 
 BUILDER = Memory()
+_ONE_AT_A_TIME = threading.RLock()  # the builder and the language belong to the process
 
 
 class Executor(interpreter.GridExecutor):  # type: ignore[misc]
@@ -47,7 +49,7 @@ class Executor(interpreter.GridExecutor):  # type: ignore[misc]
         BUILDER.counts.launches.append(
             Launch(self.fn.__name__, (x, y, z), _plain({**constants, **options}))
         )
-        with _language(), np.errstate(all="ignore"):
+        with _ONE_AT_A_TIME, _language(), np.errstate(all="ignore"):
             self._run(bound.arguments, (x, y, z))
 
     def _run(self, arguments: Mapping[str, Any], grid: tuple[int, int, int]) -> None:

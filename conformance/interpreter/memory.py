@@ -51,7 +51,7 @@ class Region:
         self.end = self.start + storage.nbytes()
         self.input: Input | None = meter.input_at(self.start)
         # a temporary under the name of an input is not that input
-        own = f"{name} (not the input)" if name in meter.roles else name
+        own = f"{name} (not the input)" if name in meter.inputs else name
         self.access: Access = meter.counts.access(self.input.name if self.input else own)
         self.known = meter.knows(tensor)
         self.written = False
@@ -70,7 +70,8 @@ class Regions:
 
     def __init__(self, tensors: Mapping[str, torch.Tensor], meter: Meter) -> None:
         found: dict[int, Region] = {}
-        for name, tensor in tensors.items():
+        # a table of pointers may lead to inputs of the call that are no arguments of the launch
+        for name, tensor in (*tensors.items(), *meter.inputs.items()):
             storage = tensor.untyped_storage()
             start = storage.data_ptr()
             if start not in found:
@@ -103,7 +104,8 @@ class Memory(Arithmetic):
     """The builder that programs run on. Nothing is read or written that is not an argument's.
 
     A pointer knows its argument, so that one that runs from an argument into the next is caught;
-    pointers that a program computes or loads as integers may point into any argument.
+    pointers that a program computes or loads as integers may point into any argument, and into
+    any input of the call.
     """
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ class Meter:
 
     def __init__(self, inputs: Mapping[str, torch.Tensor]) -> None:
         self.counts = Counts()
-        self.roles = frozenset(inputs)
+        self.inputs = inputs
         self._known: dict[int, StorageWeakRef] = {}
         self._starts: list[int] = []
         self._inputs: list[Input] = []

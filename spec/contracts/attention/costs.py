@@ -152,45 +152,56 @@ def widest_tiles(x: Sizes) -> dict[str, int]:
     return {"br": 128, "bc": 128, "bd": padded(x.d), "bdv": padded(x.dv)}
 
 
-def row_blocks(x: Sizes, pack: int) -> Iterator[int]:
-    """Per block of br rows of a kv head, how many keys it must visit.
+def heads_together(x: Sizes, pack: int) -> int:
+    """Query heads that share a program: those of one group at most."""
+    return max(1, min(pack, group(x)))
 
-    ``pack`` query heads of a group share a program: row r is position r // pack, so that the
-    rows of a block lie close together in time and skip the same tiles.
+
+def row_sets(x: Sizes, pack: int) -> int:
+    """Sets of rows that see the same keys: per batch, key head and share of its group."""
+    return x.b * key_heads(x) * -(-group(x) // heads_together(x, pack)) if query_heads(x) else 0
+
+
+def row_blocks(x: Sizes, pack: int) -> Iterator[int]:
+    """Per block of br rows of a set, how many keys it must visit.
+
+    The heads that share a program are packed: row r is position r // heads, so that the rows of
+    a block lie close together in time and skip the same tiles.
     """
-    rows, br = x.tq * pack, x.tile("br", x.tq * pack)
+    heads = heads_together(x, pack)
+    rows, br = x.tq * heads, x.tile("br", x.tq * heads)
     for end in range(br, rows + br, br):
-        yield int(keys_seen(x, (min(end, rows) - 1) // pack))
+        yield int(keys_seen(x, (min(end, rows) - 1) // heads))
 
 
 def visited_tiles(x: Sizes, pack: int) -> int:
     """Tiles of br x bc that all programs visit."""
     bc = x.tile("bc", x.tk)
-    per_head = sum(-(-keys // bc) for keys in row_blocks(x, pack))
-    return x.b * (query_heads(x) // pack) * per_head
+    return row_sets(x, pack) * sum(-(-keys // bc) for keys in row_blocks(x, pack))
 
 
 def tiled_flops(x: Sizes, pack: int) -> int:
     """Visited tiles in full, with heads padded to bd and bdv."""
-    rows = x.tile("br", x.tq * pack)
+    rows = x.tile("br", x.tq * heads_together(x, pack))
     depth = x.tile("bd", x.d) + x.tile("bdv", x.dv)
     return 2 * visited_tiles(x, pack) * rows * x.tile("bc", x.tk) * depth
 
 
 def tiled_exps(x: Sizes, pack: int) -> int:
     """One per element of a visited tile, and one rescale per row of it."""
-    return visited_tiles(x, pack) * x.tile("br", x.tq * pack) * (x.tile("bc", x.tk) + 1)
+    rows = x.tile("br", x.tq * heads_together(x, pack))
+    return visited_tiles(x, pack) * rows * (x.tile("bc", x.tk) + 1)
 
 
 def tiled_traffic(x: Sizes, pack: int) -> int:
     """q is read and out and lse are written once; each row block reads the keys it visits, and a
     byte of mask for each of its scores."""
-    bc, rows = x.tile("bc", x.tk), x.tile("br", x.tq * pack)
+    bc, rows = x.tile("bc", x.tk), x.tq * heads_together(x, pack)
     keys = sum(min(x.tk, -(-seen // bc) * bc) for seen in row_blocks(x, pack))
-    mask = keys * min(rows, x.tq * pack) if x.options.get("mask") is not None else 0
-    programs = x.b * (query_heads(x) // pack)
+    masked = x.options.get("mask") is not None
+    mask = keys * min(x.tile("br", rows), rows) if masked else 0
     queries = x.b * query_heads(x) * x.tq * x.d
-    read = (queries + programs * keys * (x.d + x.dv)) * x.item + programs * mask
+    read = queries * x.item + row_sets(x, pack) * (keys * (x.d + x.dv) * x.item + mask)
     return read + output_bytes(x)
 
 
