@@ -33,7 +33,10 @@ class CostJudgement:
         self._implementation, self._metric, self._counts = implementation, clause.metric, counts
         self._costs = implementation.spec.costs
         self._tiles, self._problem = read_tiles(implementation.tiles, counts)
-        self._sizes = implementation.spec.sizes(case, step.options, self._tiles)
+        sizes = implementation.spec.sizes(case, step.options)
+        # roles that are not named may be as wide as any in use
+        assumed = self._costs.widest_tiles(sizes) if self._tiles else {}
+        self._sizes = sizes.with_tiles(**{**assumed, **self._tiles})
         self._step = step
 
     def finding(self) -> dict[str, Any]:
@@ -97,22 +100,31 @@ class CostJudgement:
 
     def _budget(self) -> tuple[int, str]:
         """The bound, and what it is."""
-        x, metric = self._sizes, self._metric
+        x, metric, costs = self._sizes, self._metric, self._costs
         slack = SLACK.get(metric, 1.0)
-        own = int(getattr(self._costs, metric)(x) * slack)
-        tiles = ", ".join(f"{role} {size}" for role, size in self._tiles.items())
-        why = f"{slack:g} times the closed form{f' for tiles {tiles}' if tiles else ''}"
+        form = (costs.wrapped or costs.traffic) if metric == "traffic" else getattr(costs, metric)
+        own = int(form(x) * slack)
         if metric == "memory":
             return own, "the closed form"
         if metric != "traffic" and not self._counts.launches:
-            return own, why  # torch's operators have no tiles to waste anything on
-        widest = x.with_tiles(**self._costs.widest_tiles(x))
-        wasteful = 2 * int(getattr(self._costs, metric)(widest))
-        cap = self._costs.cap(x) if metric == "traffic" else wasteful
+            # torch's operators have no tiles to waste anything on
+            return own, f"{slack:g} times the closed form"
+        widest = x.with_tiles(**costs.widest_tiles(x))
+        cap = costs.cap(x) if metric == "traffic" else 2 * int(form(widest))
         if self._tiles and own <= cap:
-            return own, why
-        hint = "" if self._tiles or not self._costs.tiles else "; tiles=... names yours"
+            return own, f"{slack:g} times the closed form {self._words_of_tiles()}"
+        hint = "" if self._tiles or not costs.tiles else "; tiles=... names yours"
         return cap, f"what {self._implementation.spec.name} allows whatever the tiles{hint}"
+
+    def _words_of_tiles(self) -> str:
+        """The tiles that the closed form is of, those assumed among them."""
+        tiles = ", ".join(f"{role} {size}" for role, size in self._tiles.items())
+        assumed = {r: n for r, n in self._sizes.tiles.items() if r not in self._tiles}
+        words = [f"for tiles {tiles}"]
+        if assumed:
+            sizes = ", ".join(f"{role} {size}" for role, size in assumed.items())
+            words.append(f"{sizes} for want of names")
+        return ", ".join([*words, *filter(None, [self._costs.assumes])])
 
     def _footprint(self) -> dict[str, Any]:
         """The input of which the smallest part was read, compared with what is needed of it."""
@@ -158,12 +170,13 @@ class CostJudgement:
 
 
 def read_tiles(declared: Mapping[str, str], counts: Counts) -> tuple[dict[str, int], str]:
-    """Tile sizes by role, as the launches had them, and a sentence if they cannot be read."""
+    """Tile sizes by role, as the launches had them, and a sentence if they cannot be read.
+
+    ``kernel.BLOCK_M`` is a constexpr of one kernel. Without a launch there are no tiles.
+    """
     tiles: dict[str, int] = {}
-    for role, constant in declared.items():
+    for role, constant in declared.items() if counts.launches else ():
         values = counts.constants(constant)
-        if not counts.launches:
-            return {}, f"declares tiles ({role}: {constant}), but no Triton kernel was launched"
         if not values:
             known = sorted({name for launch in counts.launches for name in launch.constants})
             return {}, (
@@ -172,7 +185,10 @@ def read_tiles(declared: Mapping[str, str], counts: Counts) -> tuple[dict[str, i
             )
         if len(values) > 1 or not all(type(v) is int and v > 0 for v in values):
             shown = ", ".join(sorted(map(repr, values)))
-            return {}, f"tiles[{role!r}]: {constant} was {shown}: wanted one size in all launches"
+            return {}, (
+                f"tiles[{role!r}]: {constant} was {shown}: wanted one size in all launches, or "
+                "KERNEL.CONSTEXPR to say which"
+            )
         tiles[role] = values.pop()
     return tiles, ""
 

@@ -188,7 +188,8 @@ def write_page(page: Mapping[str, Any]) -> None:
     table.add_row("FLOP per compulsory byte", f"{page['intensity']['compulsory']:.1f}", "")
     table.add_row("FLOP per byte moved", f"{page['intensity']['traffic']:.1f}", "")
     console.print(table, soft_wrap=False)
-    console.print("\n[bold]No kernel is faster than[/]")
+    ieee = "  in IEEE arithmetic; TF32 is" if page["dtype"] == "float32" else ""
+    console.print(f"\n[bold]No kernel is faster than[/]{ieee}")
     table = _table()
     for name, roof in page["roofline"].items():
         source = MACHINES[name].source

@@ -109,11 +109,12 @@ def write_failures(
             )
     for group in groups.values():
         shown: list[Result] = []
-        clauses: set[str] = set()
+        told: set[str] = set()  # one of each broken clause, and of each way to crash
         for result in sorted(group, key=_severity):
-            if verbose or (result.clause not in clauses and len(shown) < SHOWN_FAILURES):
+            what = result.clause if result.verdict is Verdict.FAIL else result.message
+            if verbose or (what not in told and len(shown) < SHOWN_FAILURES):
                 shown.append(result)
-                clauses.add(result.clause)
+                told.add(what)
         for result in shown:
             writer.line()
             first, _, rest = failure_text(result).partition("\n")
@@ -213,6 +214,8 @@ def _notes(standing: Standing) -> list[str]:
     if standing.untiled:
         roles = ", ".join(load_spec(standing.spec).costs.tiles)
         words.append(f"names no tiles, so only the cap holds its costs: tiles={{...}} with {roles}")
+    if standing.unlaunched:
+        words.append("no Triton kernel was launched: what ran is torch on the CPU")
     if standing.missing and standing.verdict == "passes":
         rest = len(standing.missing) - 4
         more = f" and {rest} more" if rest > 0 else ""

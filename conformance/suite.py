@@ -205,7 +205,12 @@ class Suite:
 
     def _describe(self, number: int) -> dict[str, Any]:
         try:
-            return self._worker(number, "cpu").describe()
+            described = self._worker(number, "cpu").describe()
+            if "error" in described and self.settings.backends != ("cpu",) and _has_triton():
+                # host code that asks for a GPU when it is imported is answered there alone
+                interpreted = self._worker(number, "interpret").describe()
+                return described if "error" in interpreted else interpreted
+            return described
         except WorkerFailure as failure:
             text = self.settings.targets[number].text
             return {"error": f"{text}: its import {failure}", "kind": failure.kind}
@@ -259,8 +264,7 @@ class Suite:
     def available(self) -> tuple[str, ...]:
         """Backends that this machine can run."""
         cuda = any(described.get("cuda") for described in self.description)
-        interpret = find_spec("triton") is not None
-        there = {"cpu": True, "interpret": interpret, "cuda": cuda}
+        there = {"cpu": True, "interpret": _has_triton(), "cuda": cuda}
         return tuple(backend for backend in RUNNABLE if there[backend])
 
     def check_selection(self) -> None:
@@ -412,6 +416,10 @@ class Suite:
                 limits = replace(limits, threads=max(1, (os.cpu_count() or 1) // share))
             self._workers[key] = Worker(self.settings.targets[target].to_json(), backend, limits)
         return self._workers[key]
+
+
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 def _unsupported(item: Planned, reason: str) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,8 +80,10 @@ def parse_target(
 
 
 def entry_point_targets() -> list[Target]:
-    """Installed implementations, the built-in ones among them."""
+    """Installed implementations, the built-in ones among them; those in Triton where it is."""
     found = sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP))
+    if importlib.util.find_spec("triton") is None:
+        found = [point for point in found if point.value != "kernelproof.impls.triton"]
     return [
         Target(point.value, module=point.value, installed=True) for point in dict.fromkeys(found)
     ]

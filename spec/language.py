@@ -243,6 +243,8 @@ class Costs:
     cap: bytes that no implementation may exceed, whatever tiles it declares.
     lower: bytes that every schedule with ``ON_CHIP`` bytes of fast memory moves at least.
     memory: bytes held at the peak beside inputs and outputs.
+    wrapped: traffic of kernels whose last tiles wrap around where others mask; what is gated.
+    assumes: what the closed form of tiles takes for granted, in words.
     variants: traffic of other orders of the same loops, by name, for comparison.
     tiles: roles that an implementation may declare; the closed form above is that of its tiles.
     best_tiles: those of least traffic that fit ``ON_CHIP`` bytes.
@@ -259,6 +261,8 @@ class Costs:
     exps: Formula = lambda x: 0
     lower: Formula = lambda x: 0
     reads: Elements = lambda x: {}
+    wrapped: Formula | None = None
+    assumes: str = ""
     variants: Mapping[str, Formula] = field(default_factory=dict)
     tiles: tuple[str, ...] = ()
     best_tiles: Elements = lambda x: {}
@@ -306,6 +310,11 @@ class Spec:
         anchors = [clause.anchor for clause in self.clauses]
         if len(set(anchors)) != len(anchors):
             raise ValueError(f"spec {self.name}: two clauses share an anchor")
+        metrics = {clause.metric for clause in self.clauses if clause.metric}
+        if metrics and isinstance(self.call, Program):
+            raise ValueError(f"spec {self.name}: costs of a program are not counted yet")
+        if "footprint" in metrics and self.costs.reads is Costs.reads:
+            raise ValueError(f"spec {self.name}: its footprint clause wants costs with reads=...")
 
     def __repr__(self) -> str:
         return f"<Spec {self.name}>"

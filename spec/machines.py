@@ -10,14 +10,13 @@ from dataclasses import dataclass
 class Machine:
     """A GPU. flops: FLOP/s by dtype (tensor cores where they take it; float32 is IEEE).
 
-    bandwidth: bytes/s of its memory. processors: multiprocessors or compute units.
+    bandwidth: bytes/s of its memory.
     """
 
     name: str
     source: str
     flops: Mapping[str, float]
     bandwidth: float
-    processors: int
 
     def seconds(self, flops: float, moved: float, dtype: str) -> tuple[float, str]:
         """The roofline (Williams, Waterman, Patterson 2009): no kernel takes less, and which
@@ -39,12 +38,10 @@ def _rates(sixteen: float, float32: float, float64: float) -> Mapping[str, float
 MACHINES: Mapping[str, Machine] = {
     m.name: m
     for m in (
-        Machine("A100", "NVIDIA A100 80GB SXM datasheet", _rates(312, 19.5, 19.5), 2.039e12, 108),
-        Machine("H100", "NVIDIA H100 SXM datasheet", _rates(989.4, 67, 67), 3.35e12, 132),
-        Machine("H200", "NVIDIA H200 SXM datasheet", _rates(989.4, 67, 67), 4.8e12, 132),
-        Machine("B200", "NVIDIA DGX B200 datasheet, per GPU", _rates(2250, 75, 37), 8e12, 148),
-        Machine(
-            "MI300X", "AMD Instinct MI300X datasheet", _rates(1307.4, 163.4, 163.4), 5.3e12, 304
-        ),
+        Machine("A100", "NVIDIA A100 80GB SXM datasheet", _rates(312, 19.5, 19.5), 2.039e12),
+        Machine("H100", "NVIDIA H100 SXM datasheet", _rates(989.4, 67, 67), 3.35e12),
+        Machine("H200", "NVIDIA H200 SXM datasheet", _rates(989.4, 67, 67), 4.8e12),
+        Machine("B200", "NVIDIA HGX B200 datasheet, per GPU", _rates(2250, 75, 37), 8e12),
+        Machine("MI300X", "AMD Instinct MI300X datasheet", _rates(1307.4, 163.4, 163.4), 5.3e12),
     )
 }

@@ -36,14 +36,16 @@ class Checker:
 
     suite: Suite
 
-    def __call__(self, name: str, case: str = ATTENTION, clause: str | None = None) -> Result:
+    def __call__(
+        self, name: str, case: str = ATTENTION, clause: str | None = None, backend: str = "cpu"
+    ) -> Result:
         """The result of one implementation on one case, citing the first clause or another."""
         self.suite.read()
         implementation = next(i for i in self.suite.implementations if i.name == name)
         clauses = {c.anchor: c for c in implementation.spec.clauses}
         cited = clauses[clause] if clause else implementation.spec.clauses[0]
         point = implementation.spec.case(case)
-        return self.suite.check(Planned(implementation, "cpu", point, cited))
+        return self.suite.check(Planned(implementation, backend, point, cited))
 
     def problems(self) -> dict[str, Result]:
         """The registration check of every target, by the name of its file."""

@@ -24,6 +24,8 @@ from kernelproof.conformance.interpreter.formats import InterpreterLacks
 from kernelproof.conformance.interpreter.memory import OutOfBounds
 from kernelproof.conformance.meters.counts import Access, Counts, Launch
 from kernelproof.conformance.meters.meter import Meter
+from kernelproof.impls.triton.attention.flash import flash as built_in_flash
+from kernelproof.impls.triton.matmul.tiled import tiled
 
 launching.install()
 
@@ -138,10 +140,10 @@ def test_strided_lanes_read_their_own_bytes_only():
     assert torch.equal(y, x[3::7][:16])
 
 
-def test_gathered_lanes_count_twice_in_traffic_and_once_in_the_footprint():
+def test_lanes_that_share_an_address_are_one_transfer():
     x, y, index = numbers(64), torch.zeros(16), torch.tensor([5, 60] * 8)
     counts = metered(lambda: take[(1,)](x, index, y, 16), x=x)
-    assert counts.arguments["x"] == Access(16 * 4, 0, 2 * 4, 2)
+    assert counts.arguments["x"] == Access(2 * 4, 0, 2 * 4, 2)
     assert moved(counts, "index") == (16 * 8, 0) and torch.equal(y, x[index])
 
 
@@ -151,10 +153,10 @@ def test_an_input_read_twice_has_one_footprint():
     assert counts.arguments["x"] == Access(3 * 256, 0, 256, 3 * 8)
 
 
-def test_an_expanded_input_is_read_by_every_lane_and_holds_one_row():
+def test_an_expanded_input_is_read_once_by_a_tile():
     x, y = numbers(16).expand(8, 16), torch.zeros(8, 16)
     counts = metered(lambda: copy_tile[(1,)](x, y, 8, 16, 0, 8, 16), x=x)
-    assert counts.arguments["x"] == Access(8 * 64, 0, 64, 2)
+    assert counts.arguments["x"] == Access(64, 0, 64, 2)
     assert torch.equal(y, x)
 
 
@@ -1129,3 +1131,16 @@ def test_flash_attention_on_descriptors_reads_keys_once_per_tile_of_queries():
     assert moved(counts, "k") == moved(counts, "v") == (4 * size, 0)
     assert counts.access("k").footprint == size and counts.access("k").sectors == 4 * size // 32
     assert counts.dots == 4 * 2 * 64 * 64 * 32 and counts.exps == 2 * 4 * 4 * (16 * 16 + 16)
+
+
+def test_the_kernels_step_by_64_bits_where_a_stride_times_a_tile_exceeds_31():
+    stride = 40_000_000
+    storage = torch.empty(128 * stride, dtype=torch.float16)  # only pages that are touched exist
+    b = storage.as_strided((128, 16), (stride, 1))
+    for row in b:
+        row.fill_(0.5)
+    a = torch.ones(16, 128, dtype=torch.float16)
+    assert tiled(a, b).eq(64).all()
+    keys = storage.as_strided((1, 1, 128, 16), (0, 0, stride, 1))
+    out, _ = built_in_flash(torch.ones(1, 1, 16, 16, dtype=torch.float16), keys, keys)
+    assert out.eq(0.5).all()

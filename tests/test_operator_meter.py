@@ -355,13 +355,26 @@ def double(x: torch.Tensor) -> torch.Tensor:
     return x * 2
 
 
-def test_a_custom_operator_is_opaque_and_unpriced():
+def test_a_custom_operator_in_python_is_counted_by_what_it_calls():
     counts = meter(lambda x: double(double(x)) + 1, noise(7))
-    assert counts.opaque == counts.unpriced == ["kernelproof_tests::double"]
+    assert not counts.opaque + counts.unpriced + counts.unseen
+    assert moved(counts, "x") == (28, 0)
+    assert moved(counts, "*") == (56, 84)
+    assert (counts.elementwise, counts.operators) == (21, {"mul": 2, "add": 1})
+
+
+LIBRARY = torch.library.Library("kernelproof_tests", "FRAGMENT")
+LIBRARY.define("foreign(Tensor x) -> Tensor")
+LIBRARY.impl("foreign", lambda x: x.clone(), "CPU")
+
+
+def test_a_custom_operator_of_unknown_making_is_opaque_and_unpriced():
+    foreign = torch.ops.kernelproof_tests.foreign
+    counts = meter(lambda x: foreign(foreign(x)) + 1, noise(7))
+    assert counts.opaque == counts.unpriced == ["kernelproof_tests::foreign"]
     assert moved(counts, "x") == (28, 0)
     assert moved(counts, "*") == (56, 84)
     assert counts.elementwise == 7
-    assert not counts.unseen
 
 
 @torch.library.custom_op("kernelproof_tests::copy_into", mutates_args=("out",))
@@ -371,8 +384,7 @@ def copy_into(x: torch.Tensor, out: torch.Tensor) -> None:
 
 def test_what_a_custom_operator_writes_is_known_afterwards():
     counts = meter(lambda x: (out := torch.empty(7), copy_into(x, out), out * 1), noise(7))
-    assert counts.opaque == ["kernelproof_tests::copy_into"]
-    assert not counts.unseen
+    assert not counts.opaque + counts.unseen
 
 
 def marked(x):

@@ -20,10 +20,10 @@ import triton.language as tl
 from triton.runtime import autotuner, interpreter
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from kernelproof.conformance.interpreter import lacking, triton_compat
+from kernelproof.conformance.interpreter import host, lacking, triton_compat
 from kernelproof.conformance.interpreter.formats import numpy_dtype
 from kernelproof.conformance.interpreter.memory import Memory, Pointer, Regions
-from kernelproof.conformance.interpreter.reductions import Counted, Reduction, Scan
+from kernelproof.conformance.interpreter.reductions import Reduction, Scan
 from kernelproof.conformance.meters.counts import Launch
 from kernelproof.conformance.meters.meter import Meter
 
@@ -125,6 +125,7 @@ def install() -> None:
     interpreter.InterpretedFunction.__call__ = _call_nested
     interpreter._implicit_cvt = _as_argument
     lacking.refuse_libdevice()
+    host.install()
     # without a GPU there is nothing to time: the first of the configurations is taken
     autotuner.Autotuner.do_bench = property(lambda self: lambda call, quantiles: [0.0, 0.0, 0.0])
 
@@ -132,10 +133,10 @@ def install() -> None:
 @contextmanager
 def metered(meter: Meter) -> Iterator[None]:
     """Count what launches do into this meter."""
-    BUILDER.meter, BUILDER.counts, Counted.counts = meter, meter.counts, meter.counts
+    BUILDER.meter, BUILDER.counts = meter, meter.counts
     try:
         yield
     finally:
         idle = Meter({})
-        BUILDER.meter, BUILDER.counts, Counted.counts = idle, idle.counts, idle.counts
+        BUILDER.meter, BUILDER.counts = idle, idle.counts
         BUILDER.regions = Regions({}, idle)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 import triton
 import triton.language as tl
+from triton._C.libtriton import interpreter as native
 from triton.runtime.interpreter import TensorHandle
 
 from kernelproof.conformance.interpreter.arithmetic import Arithmetic
@@ -101,7 +102,7 @@ class Pointer(tl.pointer_type):  # type: ignore[misc]
 
 
 class Memory(Arithmetic):
-    """The builder that programs run on. Nothing is read or written that is not an argument's.
+    """The builder that programs run on. Nothing else is read or written than tensors of the call.
 
     A pointer knows its argument, so that one that runs from an argument into the next is caught;
     pointers that a program computes or loads as integers may point into any argument, and into
@@ -178,13 +179,13 @@ class Memory(Arithmetic):
         dtype, active = numpy_dtype(element), _active(ptrs.data, mask)
         self._moved(ptrs, active, dtype.itemsize, write=False)
         rest = garbage(ptrs.data.shape, dtype) if other is None else other.data
-        loaded = _load_raw(ptrs.data, active, raw(rest), raw_dtype(dtype))
+        loaded = native.load(ptrs.data, active, raw(rest), raw_dtype(dtype))
         return TensorHandle(loaded.view(dtype), element)
 
     def _store(self, ptrs: Any, value: Any, mask: Any) -> None:
         active = _active(ptrs.data, mask)
         self._moved(ptrs, active, value.data.dtype.itemsize, write=True)
-        _store_raw(ptrs.data, raw(np.ascontiguousarray(value.data)), active)
+        native.store(ptrs.data, raw(np.ascontiguousarray(value.data)), active)
 
     def _count_atomic(self, ptr: Any, val: Any, mask: Any) -> None:
         if is_float(val.data) and val.data.dtype.itemsize < 4 and val.data.dtype != np.float16:
@@ -220,17 +221,19 @@ class Memory(Arithmetic):
             raise OutOfBounds(
                 f"{_verb(write)} {region.name}[{index}], but its storage {holds} ({self._where()})"
             )
-        region.access.sectors += _sectors(addresses, low, last)
+        region.access.sectors += _distinct(addresses >> _SECTOR_BITS)
         self._count(region, addresses, size, write)
 
     def _count(self, region: Region, addresses: Array, size: int, write: bool) -> None:
+        # lanes that share an address are one transfer: a row that is broadcast over a tile
+        moved = _distinct(addresses // size) * size
         if write:
-            region.access.written += addresses.size * size
+            region.access.written += moved
             if not region.written:
                 region.written = True
                 self.meter.made(region.tensor)
             return
-        region.access.read += addresses.size * size
+        region.access.read += moved
         if region.input:
             region.input.mark(addresses, size)
         elif not (region.known or region.written):
@@ -257,15 +260,16 @@ def _unowned(result: Any, lhs: Any, rhs: Any) -> Any:
     return result
 
 
-def _sectors(addresses: Array, low: int, last: int) -> int:
-    """How many sectors the elements at these addresses lie in."""
-    first = low >> _SECTOR_BITS
-    places, span = (addresses >> _SECTOR_BITS) - first, (last >> _SECTOR_BITS) - first + 1
-    if span > 64 * addresses.size:  # far apart: a sector per byte of a map would be slower
+def _distinct(places: Array) -> int:
+    """How many different numbers there are."""
+    if (places[1:] > places[:-1]).all():
+        return int(places.size)
+    low, span = int(places.min()), int(places.max() - places.min()) + 1
+    if span > 64 * places.size:  # far apart: a byte of a map for each would be slower
         return int(np.unique(places).size)
-    touched = np.zeros(span, np.bool_)
-    touched[places] = True
-    return int(np.count_nonzero(touched))
+    seen = np.zeros(span, np.bool_)
+    seen[places - low] = True
+    return int(np.count_nonzero(seen))
 
 
 def _kernel_line() -> str:
@@ -274,16 +278,3 @@ def _kernel_line() -> str:
     while frame.f_back and frame.f_code.co_filename.startswith(_LIBRARIES):
         frame = frame.f_back
     return f"{Path(frame.f_code.co_filename).name}, line {frame.f_lineno}"
-
-
-def _load_raw(addresses: Array, active: Array, other: Array, dtype: Any) -> Array:
-    from triton._C.libtriton import interpreter as native
-
-    loaded: Array = native.load(addresses, active, other, dtype)
-    return loaded
-
-
-def _store_raw(addresses: Array, values: Array, active: Array) -> None:
-    from triton._C.libtriton import interpreter as native
-
-    native.store(addresses, values, active)

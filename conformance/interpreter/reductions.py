@@ -15,7 +15,6 @@ from triton.runtime import interpreter
 
 from kernelproof.conformance.interpreter.formats import convert, is_float, is_narrow
 from kernelproof.conformance.interpreter.triton_compat import MINIMA
-from kernelproof.conformance.meters.counts import Counts
 
 Array = npt.NDArray[Any]
 
@@ -32,10 +31,10 @@ def add_in_pairs(array: Array, axis: int, keep_dims: bool) -> Array:
     return np.moveaxis(parts, 0, axis) if keep_dims else parts[0]
 
 
-class Counted:
-    """Where reductions count: set by who installs the classes below."""
-
-    counts = Counts()
+def _count(array: Array, operations: int) -> None:
+    """Additions or comparisons of floats; the builder of the moment counts."""
+    if is_float(array):
+        interpreter.interpreter_builder.counts.reductions += operations
 
 
 def _combine(function: Any, left: tuple[Any, ...], right: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -56,7 +55,7 @@ class Reduction(interpreter.ReduceOps):  # type: ignore[misc]
                 total = total.reshape((1,) * data.ndim)
         else:
             total = np.sum(data, axis=self.axis, keepdims=self.keep_dims)
-        self._count(data, total)
+        _count(data, data.size - np.size(total))
         return self.to_tensor(total, input.dtype)
 
     def min_max(self, input: Any, val_reduce_op: Any, idx_reduce_op: Any = None) -> Any:
@@ -68,7 +67,7 @@ class Reduction(interpreter.ReduceOps):  # type: ignore[misc]
         if not is_float(numbers):
             reduce = np.minimum.reduce if least else np.maximum.reduce
         value = reduce(numbers, axis=self.axis, keepdims=self.keep_dims)
-        self._count(data, value)
+        _count(data, data.size - np.size(value))
         found = self.to_tensor(convert(np.asarray(value), data.dtype), input.dtype)
         if idx_reduce_op is None:
             return found
@@ -95,10 +94,6 @@ class Reduction(interpreter.ReduceOps):  # type: ignore[misc]
 
     def _tensor(self, data: Array, like: Any) -> Any:
         return self.to_tensor(data, like.dtype)
-
-    def _count(self, data: Array, result: Any) -> None:
-        if is_float(data):
-            Counted.counts.reductions += data.size - np.size(result)
 
 
 class Scan(interpreter.ScanOps):  # type: ignore[misc]
@@ -130,6 +125,5 @@ class Scan(interpreter.ScanOps):  # type: ignore[misc]
 
     def _accumulate(self, op: Any, input: Any) -> Any:
         data = input.handle.data
-        if is_float(data):
-            Counted.counts.reductions += data.size - data.size // max(data.shape[self.axis], 1)
+        _count(data, data.size - data.size // max(data.shape[self.axis], 1))
         return [self.to_tensor(op.accumulate(data, axis=self.axis), dtype=input.dtype)]

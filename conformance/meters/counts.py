@@ -82,8 +82,14 @@ class Counts:
         return self.arguments.setdefault(name, Access())
 
     def constants(self, name: str) -> set[Any]:
-        """The values that a constexpr had, over all launches that have it."""
-        return {launch.constants[name] for launch in self.launches if name in launch.constants}
+        """The values that a constexpr had, over all launches that have it, or over those of the
+        kernel that stands before it (``kernel.BLOCK_M``)."""
+        kernel, _, constant = name.rpartition(".")
+        return {
+            launch.constants[constant]
+            for launch in self.launches
+            if constant in launch.constants and kernel in ("", launch.kernel)
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -13,6 +13,7 @@ from math import prod
 from typing import Any
 
 import torch
+from torch._library import custom_ops
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kernelproof.conformance.meters.meter import Meter
@@ -42,6 +43,9 @@ class OperatorMeter(TorchDispatchMode):
         if operator.composite:  # only inference mode lets these through undecomposed
             with self:
                 return func._op_dk(_COMPOSITE, *args, **kwargs)
+        if operator.python:
+            with self:
+                return _python_kernel(func, args, kwargs)(*args, **kwargs)
         out = func(*args, **kwargs)
         if not operator.free:
             self._count(func, operator, args, kwargs, out)
@@ -106,13 +110,15 @@ class OperatorMeter(TorchDispatchMode):
 class Operator:
     """What the schema of an overload says of its memory.
 
-    composite: made of other operators. free: a view, or a question about sizes. allocates: makes
-    memory and leaves it unwritten. opaque: moves more than it shows. aliased: per result, whether
-    it is an argument's memory.
+    composite: made of other operators. python: a custom operator whose kernel is a Python
+    function, such as one that launches Triton kernels: what it calls is counted. free: a view, or
+    a question about sizes. allocates: makes memory and leaves it unwritten. opaque: moves more
+    than it shows. aliased: per result, whether it is an argument's memory.
     """
 
     name: str
     composite: bool = False
+    python: bool = False
     free: bool = False
     allocates: bool = False
     opaque: bool = False
@@ -143,6 +149,7 @@ def _read_schema(func: Any) -> Operator:
     return Operator(
         name,
         composite=_is_composite(func),
+        python=schema.name in custom_ops.OPDEFS,
         free=func.namespace == "profiler" or (own and (view or name in _FREE)),
         allocates=own and name.startswith(("empty", "new_empty")),
         opaque=not own or "attention" in name or "transformer" in name,
@@ -150,6 +157,15 @@ def _read_schema(func: Any) -> Operator:
         written=frozenset(written),
         aliased=aliased,
     )
+
+
+def _python_kernel(func: Any, args: Any, kwargs: Any) -> Callable[..., Any]:
+    """The function that a custom operator runs for the device of its tensors."""
+    defined = custom_ops.OPDEFS[func._schema.name]
+    device = next((t.device.type for t in tensors_in((args, kwargs))), "cpu")
+    kernels: Any = defined._backend_fns
+    kernel: Callable[..., Any] = kernels.get(device) or kernels.get(None) or defined._init_fn
+    return kernel
 
 
 def _is_composite(func: Any) -> bool:

@@ -24,8 +24,6 @@ LN_2 = tl.constexpr(math.log(2.0))
 CONFIGS = [
     triton.Config({"BLOCK_M": bm, "BLOCK_N": bn}, num_warps=warps, num_stages=stages)
     for bm, bn, warps, stages in (
-        (256, 64, 8, 2),
-        (256, 32, 8, 2),
         (128, 128, 8, 2),
         (128, 64, 8, 3),
         (128, 64, 4, 3),
@@ -40,26 +38,27 @@ CONFIGS = [
         (16, 32, 4, 2),
     )
 ]
-_ON_CHIP = 128 << 10
+_SHARED = 200 << 10  # bytes; what still does not fit, the autotuner finds out
 
 
 def _useful(configs: Sequence[Any], arguments: Mapping[str, Any], **given: Any) -> list[Any]:
-    """Tiles that fit on chip and are not mostly padding, the tallest first: each halving of
-    BLOCK_M reads the keys twice as often."""
+    """Tiles that fit in shared memory and are not mostly padding, the tallest first: each halving
+    of BLOCK_M reads the keys twice as often."""
     known = {**arguments, **given}
     d, dv, item = known["BLOCK_D"], known["BLOCK_DV"], known["q"].element_size()
 
     def fits(config: Any) -> bool:
         bm, bn = config.kwargs["BLOCK_M"], config.kwargs["BLOCK_N"]
-        on_chip = (bm * d + bn * (d + dv)) * item + bm * (bn + dv) * 4
+        shared = (bm * d + 2 * bn * (d + dv)) * item
         useful = bm < 2 * max(known["rows"], 9) and bn < 2 * max(known["tk"], 17)
-        return bool(useful and on_chip <= _ON_CHIP)
+        return bool(useful and shared <= _SHARED)
 
     kept = [config for config in configs if fits(config)]
     return sorted(kept or configs[-1:], key=lambda c: (-c.kwargs["BLOCK_M"], -c.kwargs["BLOCK_N"]))
 
 
-# fmt: off: in the signatures of kernels, one line per tensor
+# in the signatures of kernels, one line per tensor
+# fmt: off
 @triton.jit
 def _load(pointers, rows, columns, EDGE: tl.constexpr, PADDED: tl.constexpr):
     """A tile; masks only where it may reach beyond the keys (EDGE) or the head (PADDED)."""
@@ -74,26 +73,9 @@ def _load(pointers, rows, columns, EDGE: tl.constexpr, PADDED: tl.constexpr):
 
 @triton.jit
 def _visit(
-    out,
-    total,
-    top,
-    q,
-    k_tile,
-    v_tile,
-    step_k,
-    step_v,
-    begin,
-    end,
-    tk,
-    last_key,
-    scale,
-    d_in,
-    dv_in,
-    BLOCK_N: tl.constexpr,
-    EDGE: tl.constexpr,
-    CAUSAL: tl.constexpr,
-    PADDED: tl.constexpr,
-    PADDED_V: tl.constexpr,
+    out, total, top, q, k_tile, v_tile, step_k, step_v, begin, end, tk, last_key, scale,
+    d_in, dv_in, BLOCK_N: tl.constexpr, EDGE: tl.constexpr, CAUSAL: tl.constexpr,
+    PADDED: tl.constexpr, PADDED_V: tl.constexpr,
 ):
     """Alg. 1, lines 6 to 11, for the keys from begin to end: whole tiles, or those at an EDGE."""
     for first in range(begin, end, BLOCK_N):
@@ -126,44 +108,15 @@ def _visit(
 )
 @triton.jit
 def _attend(
-    q,
-    k,
-    v,
-    out,
-    lse,
-    scale,
-    hkv,
-    rows,
-    tq,
-    tk,
-    d,
-    dv,
-    offset,
-    stride_qb,
-    stride_qh,
-    stride_qt,
-    stride_qd,
-    stride_kb,
-    stride_kh,
-    stride_kt,
-    stride_kd,
-    stride_vb,
-    stride_vh,
-    stride_vt,
-    stride_vd,
-    stride_ob,
-    stride_oh,
-    stride_ot,
-    stride_od,
-    BUCKET: tl.constexpr,
-    GROUP: tl.constexpr,
-    CAUSAL: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    BLOCK_DV: tl.constexpr,
-    PADDED: tl.constexpr,
-    PADDED_V: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
+    q, k, v, out, lse,
+    scale, hkv, rows, tq, tk, d, dv, offset,
+    stride_qb, stride_qh, stride_qt, stride_qd,
+    stride_kb, stride_kh, stride_kt, stride_kd,
+    stride_vb, stride_vh, stride_vt, stride_vd,
+    stride_ob, stride_oh, stride_ot, stride_od,
+    BUCKET: tl.constexpr, GROUP: tl.constexpr, CAUSAL: tl.constexpr,
+    BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, PADDED: tl.constexpr, PADDED_V: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):
     # neighbours share keys; under causal the longest rows start first, the short ones fill up
     blocks = tl.cdiv(rows, BLOCK_M)
@@ -206,50 +159,15 @@ def _attend(
     total = tl.zeros((BLOCK_M,), tl.float32)
     top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     sums = tl.zeros((BLOCK_M, BLOCK_DV), tl.float32)
-    step_k, step_v, last_key = BLOCK_N * stride_kt, BLOCK_N * stride_vt, position + offset
+    whole_tile = tl.full((), BLOCK_N, tl.int64)
+    step_k, step_v, last_key = whole_tile * stride_kt, whole_tile * stride_vt, position + offset
     sums, total, top, k_tile, v_tile = _visit(
-        sums,
-        total,
-        top,
-        queries,
-        k_tile,
-        v_tile,
-        step_k,
-        step_v,
-        0,
-        whole,
-        tk,
-        last_key,
-        scale * LOG2_E,
-        dims < d,
-        dims_v < dv,
-        BLOCK_N,
-        False,
-        CAUSAL,
-        PADDED,
-        PADDED_V,
+        sums, total, top, queries, k_tile, v_tile, step_k, step_v, 0, whole, tk, last_key,
+        scale * LOG2_E, dims < d, dims_v < dv, BLOCK_N, False, CAUSAL, PADDED, PADDED_V,
     )
     sums, total, top, k_tile, v_tile = _visit(
-        sums,
-        total,
-        top,
-        queries,
-        k_tile,
-        v_tile,
-        step_k,
-        step_v,
-        whole,
-        end,
-        tk,
-        last_key,
-        scale * LOG2_E,
-        dims < d,
-        dims_v < dv,
-        BLOCK_N,
-        True,
-        CAUSAL,
-        PADDED,
-        PADDED_V,
+        sums, total, top, queries, k_tile, v_tile, step_k, step_v, whole, end, tk, last_key,
+        scale * LOG2_E, dims < d, dims_v < dv, BLOCK_N, True, CAUSAL, PADDED, PADDED_V,
     )
 
     result = sums / tl.where(total == 0.0, 1.0, total)[:, None]

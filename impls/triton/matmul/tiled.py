@@ -49,25 +49,14 @@ def _useful(configs: Sequence[Any], arguments: Mapping[str, Any], **_: Any) -> l
     return sorted(kept, key=lambda c: -c.kwargs["BLOCK_M"] * c.kwargs["BLOCK_N"])
 
 
-# fmt: off: in the signatures of kernels, one line per tensor
+# in the signatures of kernels, one line per tensor
+# fmt: off
 @triton.autotune(CONFIGS, key=["m", "n", "k"], prune_configs_by={"early_config_prune": _useful})
 @triton.jit
 def _multiply(
-    a,
-    b,
-    out,
-    m,
-    n,
-    k,
-    stride_am,
-    stride_ak,
-    stride_bk,
-    stride_bn,
-    stride_om,
-    stride_on,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
+    a, b, out, m, n, k,
+    stride_am, stride_ak, stride_bk, stride_bn, stride_om, stride_on,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):
     # eight rows of tiles are walked column by column: their b tiles are still in the L2 cache
     tiles_m, tiles_n = tl.cdiv(m, BLOCK_M), tl.cdiv(n, BLOCK_N)
@@ -80,14 +69,15 @@ def _multiply(
     # 64-bit offsets: rows times stride may exceed 2^31 elements
     a_tile = a + rows.to(tl.int64)[:, None] * stride_am + depth.to(tl.int64)[None, :] * stride_ak
     b_tile = b + depth.to(tl.int64)[:, None] * stride_bk + columns.to(tl.int64)[None, :] * stride_bn
+    whole_tile = tl.full((), BLOCK_K, tl.int64)
     total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for done in range(0, k, BLOCK_K):
         inside = depth < k - done
         x = tl.load(a_tile, mask=(rows < m)[:, None] & inside[None, :], other=0.0)
         y = tl.load(b_tile, mask=inside[:, None] & (columns < n)[None, :], other=0.0)
         total = tl.dot(x, y, total, input_precision="ieee")
-        a_tile += BLOCK_K * stride_ak
-        b_tile += BLOCK_K * stride_bk
+        a_tile += whole_tile * stride_ak
+        b_tile += whole_tile * stride_bk
     out_tile = (
         out + rows.to(tl.int64)[:, None] * stride_om + columns.to(tl.int64)[None, :] * stride_on
     )

@@ -7,7 +7,7 @@ of q in a program and reads k and v tile by tile (Dao 2023, Alg. 1, FlashAttenti
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -162,7 +162,7 @@ def row_sets(x: Sizes, pack: int) -> int:
     return x.b * key_heads(x) * -(-group(x) // heads_together(x, pack)) if query_heads(x) else 0
 
 
-def row_blocks(x: Sizes, pack: int) -> Iterator[int]:
+def row_blocks(x: Sizes, pack: int) -> npt.NDArray[np.int64]:
     """Per block of br rows of a set, how many keys it must visit.
 
     The heads that share a program are packed: row r is position r // heads, so that the rows of
@@ -170,14 +170,14 @@ def row_blocks(x: Sizes, pack: int) -> Iterator[int]:
     """
     heads = heads_together(x, pack)
     rows, br = x.tq * heads, x.tile("br", x.tq * heads)
-    for end in range(br, rows + br, br):
-        yield int(keys_seen(x, (min(end, rows) - 1) // heads))
+    last = np.minimum(np.arange(br, rows + br, br), rows) - 1
+    return keys_seen(x, last // heads)
 
 
 def visited_tiles(x: Sizes, pack: int) -> int:
     """Tiles of br x bc that all programs visit."""
     bc = x.tile("bc", x.tk)
-    return row_sets(x, pack) * sum(-(-keys // bc) for keys in row_blocks(x, pack))
+    return row_sets(x, pack) * int((-(-row_blocks(x, pack) // bc)).sum())
 
 
 def tiled_flops(x: Sizes, pack: int) -> int:
@@ -197,7 +197,7 @@ def tiled_traffic(x: Sizes, pack: int) -> int:
     """q is read and out and lse are written once; each row block reads the keys it visits, and a
     byte of mask for each of its scores."""
     bc, rows = x.tile("bc", x.tk), x.tq * heads_together(x, pack)
-    keys = sum(min(x.tk, -(-seen // bc) * bc) for seen in row_blocks(x, pack))
+    keys = int(np.minimum(x.tk, -(-row_blocks(x, pack) // bc) * bc).sum())
     masked = x.options.get("mask") is not None
     mask = keys * min(x.tile("br", rows), rows) if masked else 0
     queries = x.b * query_heads(x) * x.tq * x.d
@@ -206,8 +206,9 @@ def tiled_traffic(x: Sizes, pack: int) -> int:
 
 
 def best_tiles(x: Sizes, pack: int) -> dict[str, int]:
-    """The powers of two of least traffic whose q, k, v, S and out tiles fit on chip."""
-    sizes = [2**n for n in range(4, 13)]
+    """The powers of two of least traffic whose q, k, v, S and out tiles fit on chip; no taller
+    than 128, which is what programs hold in registers."""
+    sizes = [16, 32, 64, 128]
 
     def on_chip(br: int, bc: int) -> int:
         return (br * x.d + bc * (x.d + x.dv)) * x.item + br * (bc + x.dv) * x.wide
@@ -244,9 +245,12 @@ def tiled_costs(pack: Pack) -> Costs:
     """Costs of the tiled algorithm whose programs hold ``pack`` query heads of a group."""
 
     def cap(x: Sizes) -> int:
-        # at the diagonal a key tile is read whole, and tiles of up to 128 keys are in use
-        tiles = {**best_tiles(x, pack(x)), "bc": 128}
-        return 2 * tiled_traffic(replace(x, tiles=tiles), pack(x))
+        # at the diagonal a key tile is read whole, and tiles of up to 128 keys are in use; where
+        # a sequence is a few tiles long, 64 rows instead of 128 may cost more than twice
+        best = {**best_tiles(x, pack(x)), "bc": 128}
+        usual = {"br": 64, "bc": 128}
+        twice, once = (tiled_traffic(replace(x, tiles=t), pack(x)) for t in (best, usual))
+        return max(2 * twice, once)
 
     return Costs(
         flops=lambda x: tiled_flops(x, pack(x)),
@@ -275,6 +279,8 @@ def shared_costs(pack: Pack) -> Costs:
     tiled = tiled_costs(pack)
     return replace(
         tiled,
+        assumes="all query heads of a group in one program",
+        tiles=("br", "bc", "bd", "bdv"),
         exps=lambda x: (tiled if x.tiles else STANDARD).exps(x),
         cap=STANDARD.cap,
         memory=lambda x: (tiled if x.tiles else STANDARD).memory(x),

@@ -33,6 +33,14 @@ def io_lower_bound(x: Sizes) -> int:
     return max(0, int(2 * x.m * x.n * x.k / math.sqrt(words)) - 2 * words) * x.item
 
 
+def wrapped_traffic(x: Sizes) -> int:
+    """The same where the rows and columns of the last tiles wrap around instead of being masked."""
+    bm, bn = x.tile("bm", x.m), x.tile("bn", x.n)
+    tiles_m, tiles_n = -(-x.m // bm), -(-x.n // bn)
+    rows, columns = tiles_m * min(bm, x.m), tiles_n * min(bn, x.n)
+    return (tiles_n * rows * x.k + tiles_m * x.k * columns + x.m * x.n) * x.item
+
+
 def compulsory(x: Sizes) -> int:
     """Both factors once, the product once; without terms (k = 0) the product alone."""
     return (_needed(x)["a"] + _needed(x)["b"] + x.m * x.n) * x.item
@@ -56,13 +64,20 @@ def best_tiles(x: Sizes) -> dict[str, int]:
     return {"bm": bm, "bn": bn, "bk": _DEPTH}
 
 
+def cap(x: Sizes) -> int:
+    """Twice the best tiles; where sizes are a few tiles, 64 x 64 may move a little more."""
+    usual = replace(x, tiles={"bm": 64, "bn": 64})
+    return max(2 * wrapped_traffic(replace(x, tiles=best_tiles(x))), wrapped_traffic(usual))
+
+
 TILED = Costs(
     flops=tiled_flops,
     useful=lambda x: 2 * x.m * x.n * x.k,
     reads=_needed,
     compulsory=compulsory,
     traffic=tiled_traffic,
-    cap=lambda x: 2 * tiled_traffic(replace(x, tiles=best_tiles(x))),
+    wrapped=wrapped_traffic,
+    cap=cap,
     memory=lambda x: compulsory(x) + WORKSPACE,
     lower=io_lower_bound,
     tiles=("bm", "bn", "bk"),
