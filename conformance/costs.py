@@ -110,7 +110,7 @@ class CostJudgement:
             # torch's operators have no tiles to waste anything on
             return own, f"{slack:g} times the closed form"
         widest = x.with_tiles(**costs.widest_tiles(x))
-        cap = costs.cap(x) if metric == "traffic" else 2 * int(form(widest))
+        cap = costs.cap(x) if metric == "traffic" else int(form(widest) * slack)
         if self._tiles and own <= cap:
             return own, f"{slack:g} times the closed form {self._words_of_tiles()}"
         hint = "" if self._tiles or not costs.tiles else "; tiles=... names yours"

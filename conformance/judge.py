@@ -30,13 +30,14 @@ from kernelproof.conformance.reply import BadReply, Reply, StepReply, read_reply
 from kernelproof.conformance.request import build_request
 from kernelproof.conformance.verdict import Result, Verdict
 from kernelproof.spec.domain import Case
-from kernelproof.spec.language import Clause, Step, Tensor
+from kernelproof.spec.language import Call, Clause, Step, Tensor
 from kernelproof.spec.rounding import Precision
 
 Finding: TypeAlias = dict[str, Any]
 """Fields of a Result that a judgement settles."""
 
 HANGS_BEFORE_GIVING_UP = 3
+_BACKWARDS = " (it ran its program instances in reverse order)"
 
 
 class Judge:
@@ -146,22 +147,30 @@ class Judgement:
 
     def of(self, reply: Reply, backend: str) -> Finding:
         """Verdict, ratio, worst element and message, as fields of a Result."""
+        first_was_right = True
         for run in reply.runs:
+            first_was_right = self._worst is None or self._worst.ratio <= 1
             for number in range(len(self._steps)):
                 settled = self._step(number, run[min(number, len(run) - 1)], backend)
                 if settled is not None:
                     return settled
         found = self._ratio()
+        backwards = _BACKWARDS if backend == "interpret" else ""
         if self._worst is not None and not self._worst.ratio <= 1:
             spec, worst = self._implementation.spec, self._worst
             like = diagnose(spec, self._case, self._steps, worst.worst, worst.got)
             cited = {"clause": self._accuracy} if self._clause.metric else {}
+            if len(reply.runs) > 1 and first_was_right:
+                cited["message"] = f"the second of two equal calls alone is wrong{backwards}"
             return {**found, **cited, "verdict": Verdict.FAIL, "resembles": like}
         for clause, message in reply.problems:
             return {**found, "verdict": Verdict.FAIL, "clause": clause, "message": message}
+        if idle := self._idle(reply, backend):
+            cited = {"clause": "integrity.kernels", "message": idle}
+            return {**found, **cited, "verdict": Verdict.FAIL}
         compared = self._clause.repeat and not self._implementation.atomics
         if compared and (differing := _differing(*reply.runs)):
-            return {**found, "verdict": Verdict.FAIL, "message": differing}
+            return {**found, "verdict": Verdict.FAIL, "message": differing + backwards}
         if self._unbounded:
             message = (
                 f"{self._unbounded:,} elements have no finite bound at the declared precision "
@@ -169,6 +178,25 @@ class Judgement:
             )
             return {**found, "verdict": Verdict.UNMEASURED, "message": message}
         return found
+
+    def _idle(self, reply: Reply, backend: str) -> str:
+        """Who else did the work of an interpreted kernel, if anyone did."""
+        spec = self._implementation.spec
+        if backend != "interpret" or not isinstance(spec.call, Call):
+            return ""
+        counts = reply.runs[0][0].counts
+        if counts is None:
+            raise BadReply("no counts of an interpreted call")
+        if not spec.costs.useful(spec.sizes(self._case, self._steps[0].options)):
+            return ""
+        if not counts.launches:
+            return "no Triton kernel was launched: something else made the result"
+        if counts.by_operators:
+            return (
+                f"torch operators made {counts.by_operators:,} of {counts.dots:,} FLOPs of matrix "
+                "products: here Triton kernels make them"
+            )
+        return ""
 
     @property
     def _accuracy(self) -> str:

@@ -214,8 +214,6 @@ def _notes(standing: Standing) -> list[str]:
     if standing.untiled:
         roles = ", ".join(load_spec(standing.spec).costs.tiles)
         words.append(f"names no tiles, so only the cap holds its costs: tiles={{...}} with {roles}")
-    if standing.unlaunched:
-        words.append("no Triton kernel was launched: what ran is torch on the CPU")
     if standing.missing and standing.verdict == "passes":
         rest = len(standing.missing) - 4
         more = f" and {rest} more" if rest > 0 else ""

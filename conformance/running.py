@@ -91,7 +91,7 @@ class Run:
     def answer(self, storages: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The reply and its storages."""
         before = read_settings()
-        runs = [self._once(f"{number}", storages) for number in range(self._request["repeat"])]
+        runs = [self._once(number, storages) for number in range(self._request["repeat"])]
         for name, tensor in self._kept:
             if not np.array_equal(self._sent[name], _bytes(tensor)):
                 self._problem(_FRESH, "a later call overwrote an earlier result")
@@ -108,7 +108,7 @@ class Run:
     def _problem(self, clause: str, message: str) -> None:
         self._problems.append({"clause": clause, "message": message})
 
-    def _once(self, prefix: str, storages: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _once(self, run: int, storages: Mapping[str, Any]) -> list[dict[str, Any]]:
         target: Any = self._registration.target
         if (new := self._request["new"]) is not None:
             place = {"dtype": _DTYPES[self._request["dtype"]]}
@@ -120,7 +120,7 @@ class Run:
                 return [{"raised": raised, "constructor": True}]
         steps = []
         for number, step in enumerate(self._request["steps"]):
-            steps.append(self._step(f"{prefix}.{number}", target, step, storages))
+            steps.append(self._step(f"{run}.{number}", target, step, storages))
             if "raised" in steps[-1] and new is None:
                 break
         return steps
@@ -144,7 +144,8 @@ class Run:
             }
         start = time.perf_counter()
         meter, peak = Meter(memory.storages()), PeakMemory(self._device)
-        with self._watched(meter, peak):
+        metered = self._request["metered"] or self._backend == "interpret"
+        with self._watched(meter, peak, int(prefix.partition(".")[0])):
             result, raised = self._guard(lambda: operation(*inputs, **options))
             if self._device.type == "cuda":
                 torch.cuda.synchronize()
@@ -158,14 +159,14 @@ class Run:
         if raised:
             return {"raised": raised, "seconds": seconds}
         outputs = self._outputs(prefix, result, memory)
-        if self._request["metered"] and "outputs" in outputs:
+        if metered and "outputs" in outputs:
             outputs["counts"] = self._counts(meter, peak, result).to_json()
         # whoever kept a reference to an input instead of a copy will show it
         memory.poison()
         return {**outputs, "seconds": seconds}
 
     @contextmanager
-    def _watched(self, meter: Meter, peak: PeakMemory) -> Iterator[None]:
+    def _watched(self, meter: Meter, peak: PeakMemory, run: int) -> Iterator[None]:
         """Fresh memory is poison; Triton is interpreted under its meter, others where asked."""
         with ExitStack() as stack:
             if self._request["metered"]:
@@ -174,8 +175,9 @@ class Run:
             if self._backend == "interpret":
                 from kernelproof.conformance.interpreter.launching import metered
 
-                stack.enter_context(metered(meter))
-            if self._request["metered"]:
+                # in another order a program finds what it must not depend on: another's results
+                stack.enter_context(metered(meter, backwards=run > 0))
+            if self._request["metered"] or self._backend == "interpret":
                 stack.enter_context(OperatorMeter(meter))
             yield
 

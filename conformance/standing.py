@@ -22,7 +22,6 @@ class Standing:
         ``not run`` if no check ran, else ``not conformant``.
     unjudged: outputs of the spec that it does not return.
     untiled: it launches Triton kernels and names no tiles, so that only the cap holds its costs.
-    unlaunched: it is interpreted, and launched no Triton kernel where costs were counted.
     missing: mandatory clauses that no passing check cited. A clause is not mandatory if each
         of its cases needs an option that the implementation does not take, or if it is about a
         cost that could not be measured here.
@@ -36,7 +35,6 @@ class Standing:
     missing: tuple[str, ...]
     unjudged: tuple[str, ...]
     untiled: bool
-    unlaunched: bool
     presets: tuple[str, ...]
     worst: Result | None
     costs: Mapping[str, float]
@@ -91,16 +89,13 @@ def _standing(
     untiled = bool(
         backend == "interpret" and implementation.spec.costs.tiles and not implementation.tiles
     )
-    counted = [r.counts for r in results if r.counts]
-    launched = any(c["launches"] for c in counted)
-    unlaunched = backend == "interpret" and bool(counted) and not launched
     ran = set(counts) - {Verdict.UNSUPPORTED}
     if not ran:
         verdict = "not run"
     elif any(each.failing for each in ran):
         verdict = "not conformant"
     else:
-        verdict = "passes" if missing or unjudged or untiled or unlaunched else "conformant"
+        verdict = "passes" if missing or unjudged or untiled else "conformant"
     return Standing(
         spec=spec,
         implementation=name,
@@ -109,7 +104,6 @@ def _standing(
         missing=missing,
         unjudged=unjudged,
         untiled=untiled,
-        unlaunched=unlaunched,
         presets=tuple(dict.fromkeys(r.preset for r in results)),
         worst=max(measured, key=lambda r: r.ratio or 0.0, default=None),
         costs=_costs(results),

@@ -248,8 +248,8 @@ class Costs:
     variants: traffic of other orders of the same loops, by name, for comparison.
     tiles: roles that an implementation may declare; the closed form above is that of its tiles.
     best_tiles: those of least traffic that fit ``ON_CHIP`` bytes.
-    widest_tiles: those that waste the most operations on padding and are still in use: twice
-        their closed form is what no declaration raises.
+    widest_tiles: those that waste the most operations on padding and are still in use: their
+        closed form is what no declaration raises.
     """
 
     flops: Formula

@@ -60,7 +60,8 @@ class Executor(interpreter.GridExecutor):  # type: ignore[misc]
                 n: a if n in self.constexprs else interpreter._implicit_cvt(a)
                 for n, a in arguments.items()
             }
-            for place in product(*map(range, grid)):
+            step = -1 if BUILDER.backwards else 1
+            for place in product(*(range(n)[::step] for n in grid)):
                 BUILDER.set_grid_idx(*place)
                 self.fn(**values)
         finally:  # keep no tensor longer than the launch does
@@ -131,12 +132,12 @@ def install() -> None:
 
 
 @contextmanager
-def metered(meter: Meter) -> Iterator[None]:
-    """Count what launches do into this meter."""
-    BUILDER.meter, BUILDER.counts = meter, meter.counts
+def metered(meter: Meter, *, backwards: bool = False) -> Iterator[None]:
+    """Count what launches do into this meter; program instances run forwards or backwards."""
+    BUILDER.meter, BUILDER.counts, BUILDER.backwards = meter, meter.counts, backwards
     try:
         yield
     finally:
         idle = Meter({})
-        BUILDER.meter, BUILDER.counts = idle, idle.counts
+        BUILDER.meter, BUILDER.counts, BUILDER.backwards = idle, idle.counts, False
         BUILDER.regions = Regions({}, idle)

@@ -113,6 +113,7 @@ class Memory(Arithmetic):
         super().__init__()
         self.regions = Regions({}, Meter({}))
         self.meter = Meter({})
+        self.backwards = False
 
     def __getattr__(self, name: str) -> Any:
         """What upstream's builder has not either, such as reductions into a descriptor."""

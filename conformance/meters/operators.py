@@ -66,6 +66,7 @@ class OperatorMeter(TorchDispatchMode):
         work = work_of(func, args, kwargs, out)
         if work is not None:
             counts.dots += work.dots
+            counts.by_operators += work.dots
             counts.elementwise += work.elementwise
             counts.reductions += work.reductions
             counts.exps += work.exps

@@ -6,6 +6,8 @@ INTEGRITY_CLAUSES = {
     "integrity.inputs-unchanged": "A call leaves its inputs, and the memory around them, as is.",
     "integrity.fresh-outputs": "Outputs share memory with no input and no earlier result.",
     "integrity.bounds": "A kernel loads and stores within the storages of its arguments.",
+    "integrity.kernels": "On the interpreted backend Triton kernels do the work: a call launches "
+    "some, and torch operators make no matrix products.",
     "integrity.global-state": "A call leaves torch's settings, environment and directory alone.",
 }
 

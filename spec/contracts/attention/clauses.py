@@ -60,7 +60,7 @@ def _clauses(heads: str) -> tuple[Clause, ...]:
                 f"b1.{h}.tq17.tk33.d16.dv48/default/normal",
                 f"b1.{h}.tq19.tk40.d80/default/normal",
             ],
-            core=[f"b1.{h}.tq17.tk33.d{d}/default/normal" for d in (16, 24, 32, 64, 96, 128)]
+            core=[f"b1.{h}.tq17.tk33.d{d}/default/normal" for d in (8, 16, 24, 32, 64, 96, 128)]
             + [f"b1.{h}.tq17.tk33.d64.dv32/default/normal"],
         ),
         Clause(
@@ -76,10 +76,14 @@ def _clauses(heads: str) -> tuple[Clause, ...]:
             "semantics",
             smoke=[
                 f"b2.{h}.tq17.tk33.d32/mask-{m}/normal"
-                for m in ("random", "padding", "left-padding", "shared", "per-query", "per-head")
+                for m in (
+                    *("random", "padding", "left-padding", "shared", "per-query", "per-head"),
+                    "rows",
+                )
             ],
             core=[f"b3.{h}.tq70.tk130.d64/mask-{m}/heavy-tailed" for m in ("random", "padding")]
-            + [f"b2.{h}.tq33.tk33.d32/causal-top-left+mask-random/normal"],
+            + [f"b2.{h}.tq33.tk33.d32/causal-top-left+mask-random/normal"]
+            + [f"b2.{h}.tq33.tk40.d32/mask-random/normal/columns"],
         ),
         Clause(
             "attention.options.together",
@@ -198,7 +202,10 @@ def _clauses(heads: str) -> tuple[Clause, ...]:
                 for q, k in ((63, 127), (129, 257), (1, 513))
             ]
             + [f"b1.{h}.tq9.tk70.d{d}/default/normal" for d in (20, 72, 112, 160, 256)]
-            + [f"b1.{h}.tq640.tk1100.d16/default/normal"],
+            + [f"b1.{h}.tq640.tk1100.d16/default/normal"]
+            # beyond 4096 keys; whole blocks of queries that see no key
+            + [f"b1.{h}.tq1.tk8200.d16/default/normal"]
+            + [f"b1.{h}.tq600.tk300.d16/causal-bottom-right/normal"],
         ),
         Clause(
             "attention.statistics.wide",
@@ -264,5 +271,8 @@ GROUPS = Clause(
         "b1.hq4.hkv1.tq33.tk65.d64/causal-top-left/normal",
         "b2.hq9.hkv3.tq1.tk129.d64/default/normal",
         "b1.hq10.hkv2.tq70.tk70.d32/default/normal",
+        "b1.hq16.hkv2.tq9.tk33.d32/causal-top-left/normal",
+        "b1.hq32.hkv1.tq3.tk40.d16/default/normal",
+        "b8.hq20.hkv20.tq3.tk5.d16/default/normal",  # 160 programs: more than multiprocessors
     ),
 )

@@ -144,12 +144,12 @@ def keys_outside_traffic(x: Sizes) -> int:
 
 
 def widest_tiles(x: Sizes) -> dict[str, int]:
-    """Tiles of 128 x 128, heads padded to a power of two."""
+    """Tiles of 256 x 256, heads padded to a power of two."""
 
     def padded(size: int) -> int:
         return max(16, 1 << (size - 1).bit_length())
 
-    return {"br": 128, "bc": 128, "bd": padded(x.d), "bdv": padded(x.dv)}
+    return {"br": 256, "bc": 256, "bd": padded(x.d), "bdv": padded(x.dv)}
 
 
 def heads_together(x: Sizes, pack: int) -> int:
@@ -247,9 +247,10 @@ def tiled_costs(pack: Pack) -> Costs:
     def cap(x: Sizes) -> int:
         # at the diagonal a key tile is read whole, and tiles of up to 128 keys are in use; where
         # a sequence is a few tiles long, 64 rows instead of 128 may cost more than twice
-        best = {**best_tiles(x, pack(x)), "bc": 128}
+        heads = pack(x.with_tiles())  # whatever an implementation packs
+        best = {**best_tiles(x, heads), "bc": 128}
         usual = {"br": 64, "bc": 128}
-        twice, once = (tiled_traffic(replace(x, tiles=t), pack(x)) for t in (best, usual))
+        twice, once = (tiled_traffic(replace(x, tiles=t), heads) for t in (best, usual))
         return max(2 * twice, once)
 
     return Costs(

@@ -206,6 +206,10 @@ def _per_head(rng: Rng, x: Mapping[str, int]) -> Any:
     return rng.random((1, _scores(x)[1], 1, x["tk"])) < 0.6
 
 
+def _rows(rng: Rng, x: Mapping[str, int]) -> Any:
+    return rng.random((x["b"], 1, x["tq"], 1)) < 0.6
+
+
 def _empty_rows(rng: Rng, x: Mapping[str, int]) -> Any:
     return _random(rng, x) & (rng.random((*_scores(x)[:3], 1)) < 0.6)
 
@@ -222,6 +226,7 @@ MASKS = {
     "per-query": _per_query,
     "shared": _shared,
     "per-head": _per_head,
+    "rows": _rows,
     "empty-rows": _empty_rows,
     "none": _none,
 }

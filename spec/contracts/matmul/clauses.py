@@ -25,6 +25,8 @@ MATMUL_CLAUSES: tuple[Clause, ...] = (
             "m129.k65.n127/default/normal",
             "m1.k1000.n1/default/normal",
             "m16.k15.n17/default/normal",
+            "m1200.k20.n70/default/normal",  # more rows of tiles than a strip for the L2 cache has
+            "m8.k4500.n8/default/normal",
         ),
     ),
     Clause(

@@ -82,5 +82,5 @@ TILED = Costs(
     lower=io_lower_bound,
     tiles=("bm", "bn", "bk"),
     best_tiles=best_tiles,
-    widest_tiles=lambda x: {"bm": 128, "bn": 128, "bk": 64},
+    widest_tiles=lambda x: {"bm": 256, "bn": 256, "bk": 128},
 )
