@@ -110,7 +110,9 @@ class CostJudgement:
             # torch's operators have no tiles to waste anything on
             return own, f"{slack:g} times the closed form"
         widest = x.with_tiles(**costs.widest_tiles(x))
-        cap = costs.cap(x) if metric == "traffic" else int(form(widest) * slack)
+        # a row is rescaled once per tile, and key tiles may be as narrow as 16
+        rescales = 17 / 16 if metric == "exps" else 1.0
+        cap = costs.cap(x) if metric == "traffic" else int(form(widest) * slack * rescales)
         if self._tiles and own <= cap:
             return own, f"{slack:g} times the closed form {self._words_of_tiles()}"
         hint = "" if self._tiles or not costs.tiles else "; tiles=... names yours"

@@ -283,6 +283,6 @@ def shared_costs(pack: Pack) -> Costs:
         assumes="all query heads of a group in one program",
         tiles=("br", "bc", "bd", "bdv"),
         exps=lambda x: (tiled if x.tiles else STANDARD).exps(x),
-        cap=STANDARD.cap,
+        cap=lambda x: max(STANDARD.cap(x), tiled.cap(x)),
         memory=lambda x: (tiled if x.tiles else STANDARD).memory(x),
     )
