@@ -67,13 +67,8 @@ def write_catalogue(found: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for spec in found["specs"]:
         console.print(f"[bold]{spec['name']}[/]  {spec['title']} ({spec['source']})")
-        for name, operation in spec["operations"].items():
-            inputs = ", ".join(f"{n}: {axes}" for n, axes in operation["inputs"].items())
-            outputs = ", ".join(f"{n}: {axes}" for n, axes in operation["outputs"].items())
-            options = f", *, {', '.join(operation['options'])}" if operation["options"] else ""
-            console.print(
-                f"  {'' if name == 'call' else name}({inputs}{options}) -> {outputs or 'nothing'}"
-            )
+        for line in load_spec(spec["name"]).signatures:
+            console.print(f"  {line}")
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
         for anchor, sentence in spec["clauses"].items():
             table.add_row(anchor, sentence)

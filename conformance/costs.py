@@ -16,7 +16,6 @@ SLACK: Mapping[Metric, float] = {"traffic": 1.05, "flops": 1.01, "exps": 1.01}
 
 _UNITS: Mapping[Metric, str] = {
     "traffic": "bytes moved",
-    "footprint": "distinct bytes read",
     "flops": "FLOPs of products",
     "exps": "exponentials",
     "memory": "bytes held at the peak beside inputs and outputs",

@@ -14,9 +14,10 @@ from rich.table import Table
 from kernelproof.conformance.capabilities import unknown_word
 from kernelproof.conformance.expectation import draw, evaluate
 from kernelproof.spec.catalogue import load_spec
-from kernelproof.spec.language import ON_CHIP, Call, Program, Sizes, Spec
+from kernelproof.spec.domain import Case
+from kernelproof.spec.language import ON_CHIP, Call, Program, Spec
 from kernelproof.spec.machines import MACHINES
-from kernelproof.spec.rounding import DTYPES, FORMATS, resolve_precision
+from kernelproof.spec.rounding import DTYPES, resolve_precision
 
 _USUAL = {
     "b": 1,
@@ -44,8 +45,8 @@ _MEANT = {
 def explain(name: str, words: Sequence[str]) -> dict[str, Any]:
     """The page as plain data. Raises LookupError and ValueError with one sentence each."""
     spec = load_spec(name)
-    dtype, axes, options, tiles = _read(spec, words)
-    x = Sizes(axes, options, FORMATS[dtype].bytes, tiles)
+    case, options, tiles = _read(spec, words)
+    dtype, axes, x = case.dtype, dict(case.axes), spec.sizes(case, options, tiles)
     best = {**spec.costs.best_tiles(x), **tiles}
     x = x.with_tiles(**best)
     costs = {metric: int(getattr(spec.costs, metric)(x)) for metric in _MEANT}
@@ -54,7 +55,7 @@ def explain(name: str, words: Sequence[str]) -> dict[str, Any]:
         "title": spec.title,
         "source": spec.source,
         "definition": inspect.getdoc(inspect.getmodule(spec.reference)) or "",
-        "call": _signatures(spec),
+        "call": spec.signatures,
         "dtype": dtype,
         "axes": axes,
         "options": options,
@@ -77,10 +78,8 @@ def _roof(name: str, costs: Mapping[str, int], dtype: str) -> dict[str, Any]:
     return {"seconds": seconds, "bound": bound}
 
 
-def _read(
-    spec: Spec, words: Sequence[str]
-) -> tuple[str, dict[str, int], dict[str, Any], dict[str, int]]:
-    """Words such as ``tq=4096``: a dtype, axes, options and tiles. Raises ValueError."""
+def _read(spec: Spec, words: Sequence[str]) -> tuple[Case, dict[str, Any], dict[str, int]]:
+    """Words such as ``tq=4096``: a case, its options and tiles. Raises ValueError."""
     names = (*spec.call.axes, *spec.costs.tiles, *_options(spec), "dtype")
     given: dict[str, str] = {}
     for word in words:
@@ -100,8 +99,7 @@ def _read(
         axes[axis] = _natural(axis, given[axis]) if axis in given else usual
     tiles = {role: _natural(role, given[role]) for role in spec.costs.tiles if role in given}
     options = {name: given[name] for name in _options(spec) if name in given}
-    spec.case(_case(spec, dtype, axes, options))  # raises where they do not go together
-    return dtype, axes, options, tiles
+    return spec.case(_case(spec, dtype, axes, options)), options, tiles
 
 
 def _options(spec: Spec) -> list[str]:
@@ -153,18 +151,6 @@ def _accuracy(
             },
         }
     return found
-
-
-def _signatures(spec: Spec) -> list[str]:
-    lines = []
-    for name, operation in spec.call.operations.items():
-        inputs = ", ".join(f"{t.name}: {' '.join(t.axes)}" for t in operation.inputs)
-        outputs = ", ".join(f"{t.name}: {' '.join(t.axes)}" for t in operation.outputs)
-        options = f", *, {', '.join(operation.options)}" if operation.options else ""
-        lines.append(
-            f"{'' if name == 'call' else name}({inputs}{options}) -> {outputs or 'nothing'}"
-        )
-    return lines
 
 
 def write_page(page: Mapping[str, Any]) -> None:

@@ -87,24 +87,20 @@ class Judge:
         try:
             answer = worker.run(request, storages)
             reply = read_reply(*answer, runs=request["repeat"], steps=len(steps))
+            self._hangs[key] = 0
+            found = Judgement(implementation, case, clause, steps, expected).of(reply, backend)
+            if not clause.metric or "verdict" in found:
+                return found
+            counts = self._counted[*key, case.id] = _counts_of(reply)
+            return CostJudgement(implementation, case, clause, steps[0], counts).finding()
         except WorkerFailure as failure:
             hung = failure.kind == "timeout"
             self._hangs[key] = self._hangs.get(key, 0) + 1 if hung else 0
             return {"verdict": Verdict(failure.kind), "message": str(failure)}
         except BadReply as error:
-            return _malformed(worker, error)
-        self._hangs[key] = 0
-        try:
-            found = Judgement(implementation, case, clause, steps, expected).of(reply, backend)
-        except BadReply as error:
-            return _malformed(worker, error)
-        if not clause.metric or "verdict" in found:
-            return found
-        counts = reply.runs[0][0].counts
-        if counts is None:
-            return _malformed(worker, BadReply("no counts in a metered call"))
-        self._counted[*key, case.id] = counts
-        return CostJudgement(implementation, case, clause, steps[0], counts).finding()
+            worker.restart()  # what else it has sent is not worth reading
+            message = f"the worker's reply is malformed: {error}"
+            return {"verdict": Verdict.INVALID, "message": message}
 
     def _without_a_call(
         self, key: tuple[str, str, str], case: Case, clause: Clause, precision: Precision
@@ -119,13 +115,12 @@ class Judge:
         return None
 
 
-def _malformed(worker: Worker, error: BadReply) -> Finding:
-    """The finding of a reply that cannot be read; what else came is not worth reading."""
-    worker.restart()
-    return {
-        "verdict": Verdict.INVALID,
-        "message": f"the worker's reply is malformed: {error}",
-    }
+def _counts_of(reply: Reply) -> Counts:
+    """What a metered call counted. Raises BadReply."""
+    counts = reply.runs[0][0].counts
+    if counts is None:
+        raise BadReply("no counts in a metered call")
+    return counts
 
 
 class Judgement:
@@ -184,9 +179,7 @@ class Judgement:
         spec = self._implementation.spec
         if backend != "interpret" or not isinstance(spec.call, Call):
             return ""
-        counts = reply.runs[0][0].counts
-        if counts is None:
-            raise BadReply("no counts of an interpreted call")
+        counts = _counts_of(reply)
         if not spec.costs.useful(spec.sizes(self._case, self._steps[0].options)):
             return ""
         if not counts.launches:

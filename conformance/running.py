@@ -82,8 +82,10 @@ class Run:
     def __init__(
         self, registration: Registration, request: Mapping[str, Any], backend: str
     ) -> None:
-        self._registration, self._request, self._backend = registration, request, backend
+        self._registration, self._request = registration, request
         self._device = torch.device("cuda" if backend == "cuda" else "cpu")
+        self._interpreted = backend == "interpret"
+        self._metered = request["metered"] or self._interpreted
         self._sent: dict[str, Any] = {}
         self._problems: list[dict[str, str]] = []
         self._kept: list[tuple[str, torch.Tensor]] = []
@@ -120,13 +122,18 @@ class Run:
                 return [{"raised": raised, "constructor": True}]
         steps = []
         for number, step in enumerate(self._request["steps"]):
-            steps.append(self._step(f"{run}.{number}", target, step, storages))
+            steps.append(self._step(run, number, target, step, storages))
             if "raised" in steps[-1] and new is None:
                 break
         return steps
 
     def _step(
-        self, prefix: str, target: Any, step: Mapping[str, Any], storages: Mapping[str, Any]
+        self,
+        run: int,
+        number: int,
+        target: Any,
+        step: Mapping[str, Any],
+        storages: Mapping[str, Any],
     ) -> dict[str, Any]:
         memory = Memory(storages, self._device)
         inputs = [memory.view(view) for view in step["inputs"]]
@@ -143,9 +150,9 @@ class Run:
                 }
             }
         start = time.perf_counter()
-        meter, peak = Meter(memory.storages()), PeakMemory(self._device)
-        metered = self._request["metered"] or self._backend == "interpret"
-        with self._watched(meter, peak, int(prefix.partition(".")[0])):
+        meter = Meter(memory.storages() if self._metered else {})
+        peak = PeakMemory(self._device) if self._request["metered"] else None
+        with self._watched(meter, peak, run):
             result, raised = self._guard(lambda: operation(*inputs, **options))
             if self._device.type == "cuda":
                 torch.cuda.synchronize()
@@ -158,37 +165,38 @@ class Run:
             )
         if raised:
             return {"raised": raised, "seconds": seconds}
-        outputs = self._outputs(prefix, result, memory)
-        if metered and "outputs" in outputs:
+        outputs = self._outputs(f"{run}.{number}", result, memory)
+        if self._metered and "outputs" in outputs:
             outputs["counts"] = self._counts(meter, peak, result).to_json()
         # whoever kept a reference to an input instead of a copy will show it
         memory.poison()
         return {**outputs, "seconds": seconds}
 
     @contextmanager
-    def _watched(self, meter: Meter, peak: PeakMemory, run: int) -> Iterator[None]:
+    def _watched(self, meter: Meter, peak: PeakMemory | None, run: int) -> Iterator[None]:
         """Fresh memory is poison; Triton is interpreted under its meter, others where asked."""
         with ExitStack() as stack:
-            if self._request["metered"]:
+            if peak:
                 stack.enter_context(peak)
             stack.enter_context(Poison())
-            if self._backend == "interpret":
+            if self._interpreted:
                 from kernelproof.conformance.interpreter.launching import metered
 
                 # in another order a program finds what it must not depend on: another's results
                 stack.enter_context(metered(meter, backwards=run > 0))
-            if self._request["metered"] or self._backend == "interpret":
+            if self._metered:
                 stack.enter_context(OperatorMeter(meter))
             yield
 
-    def _counts(self, meter: Meter, peak: PeakMemory, result: Any) -> Counts:
+    def _counts(self, meter: Meter, peak: PeakMemory | None, result: Any) -> Counts:
         outputs = [result] if isinstance(result, torch.Tensor) else list(result or ())
         for number, output in enumerate(outputs):
             if not meter.knows(output):
                 meter.miss(f"nothing metered wrote output {number}: NumPy, a thread or other code")
         counts = meter.finish()
-        own = sum(output.numel() * output.element_size() for output in outputs)
-        counts.peak_memory = max(0, peak.bytes - own)
+        if peak:
+            own = sum(output.numel() * output.element_size() for output in outputs)
+            counts.peak_memory = max(0, peak.bytes - own)
         return counts
 
     def _options(self, memory: Memory, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,7 +226,7 @@ class Run:
 
     def _kind(self, error: BaseException) -> str | None:
         """What the interpreter says of a kernel, if it says it."""
-        if self._backend != "interpret":
+        if not self._interpreted:
             return None
         from kernelproof.conformance.interpreter.formats import InterpreterLacks
         from kernelproof.conformance.interpreter.memory import OutOfBounds

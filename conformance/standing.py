@@ -112,20 +112,26 @@ def _standing(
         unmeasured=unmeasured[0] if unmeasured else "",
         uncounted=tuple(
             dict.fromkeys(
-                r.clause.rpartition(".")[2]
+                metric
                 for r in results
-                if r.check == "costs" and r.verdict is Verdict.UNMEASURED
+                if r.verdict is Verdict.UNMEASURED and (metric := _metric(r))
             )
         ),
         seconds=sum(r.seconds for r in results),
     )
 
 
+def _metric(result: Result) -> str:
+    """What a result counts, or nothing: a check of costs may cite another clause that it broke."""
+    _, cost, metric = result.clause.rpartition(".cost.")
+    return metric if cost else ""
+
+
 def _costs(results: Sequence[Result]) -> dict[str, float]:
     worst: dict[str, float] = {}
     for result in results:
-        if ".cost." in result.clause and result.ratio is not None:
-            metric = result.clause.rpartition(".")[2]
+        metric = _metric(result)
+        if metric and result.ratio is not None:
             worst[metric] = max(worst.get(metric, 0.0), result.ratio)
     return worst
 

@@ -10,13 +10,18 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from typing import Any
 
 from kernelproof.conformance.capabilities import BadRegistration, Capabilities, unknown_word
 from kernelproof.conformance.client import Worker, WorkerFailure, WorkerLimits
 from kernelproof.conformance.judge import Judge
-from kernelproof.conformance.targets import Target, entry_point_targets, parse_map, parse_target
+from kernelproof.conformance.targets import (
+    Target,
+    entry_point_targets,
+    has_triton,
+    parse_map,
+    parse_target,
+)
 from kernelproof.conformance.verdict import Result, Verdict
 from kernelproof.impls.registration import BACKENDS
 from kernelproof.spec.catalogue import load_spec, spec_names
@@ -206,7 +211,7 @@ class Suite:
     def _describe(self, number: int) -> dict[str, Any]:
         try:
             described = self._worker(number, "cpu").describe()
-            if "error" in described and self.settings.backends != ("cpu",) and _has_triton():
+            if "error" in described and self.settings.backends != ("cpu",) and has_triton():
                 # host code that asks for a GPU when it is imported is answered there alone
                 interpreted = self._worker(number, "interpret").describe()
                 return described if "error" in interpreted else interpreted
@@ -264,7 +269,7 @@ class Suite:
     def available(self) -> tuple[str, ...]:
         """Backends that this machine can run."""
         cuda = any(described.get("cuda") for described in self.description)
-        there = {"cpu": True, "interpret": _has_triton(), "cuda": cuda}
+        there = {"cpu": True, "interpret": has_triton(), "cuda": cuda}
         return tuple(backend for backend in RUNNABLE if there[backend])
 
     def check_selection(self) -> None:
@@ -416,10 +421,6 @@ class Suite:
                 limits = replace(limits, threads=max(1, (os.cpu_count() or 1) // share))
             self._workers[key] = Worker(self.settings.targets[target].to_json(), backend, limits)
         return self._workers[key]
-
-
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
 
 
 def _unsupported(item: Planned, reason: str) -> Result:

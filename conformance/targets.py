@@ -79,10 +79,15 @@ def parse_target(
     )
 
 
+def has_triton() -> bool:
+    """Whether Triton is installed; it is not imported."""
+    return importlib.util.find_spec("triton") is not None
+
+
 def entry_point_targets() -> list[Target]:
     """Installed implementations, the built-in ones among them; those in Triton where it is."""
     found = sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP))
-    if importlib.util.find_spec("triton") is None:
+    if not has_triton():
         found = [point for point in found if point.value != "kernelproof.impls.triton"]
     return [
         Target(point.value, module=point.value, installed=True) for point in dict.fromkeys(found)

@@ -75,13 +75,27 @@ class Operation:
     options: tuple[str, ...] = ()
     refusal: str | None = None
 
+    @property
+    def signature(self) -> str:
+        """``(q: b h tq d, ..., *, causal) -> out: b h tq dv``."""
+        inputs, outputs = (
+            ", ".join(f"{t.name}: {' '.join(t.axes)}" for t in tensors)
+            for tensors in (self.inputs, self.outputs)
+        )
+        options = f", *, {', '.join(self.options)}" if self.options else ""
+        return f"({inputs}{options}) -> {outputs or 'nothing'}"
+
+
+def option_words(text: str) -> tuple[str, ...]:
+    """Read ``"mask, causal, scale"``."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
 
 def operation(
     inputs: str, *, outputs: str = "", options: str = "", refusal: str | None = None
 ) -> Operation:
     """An :class:`Operation` from its three lines of text."""
-    names = tuple(name.strip() for name in options.split(",") if name.strip())
-    return Operation(parse_tensors(inputs), parse_tensors(outputs), names, refusal)
+    return Operation(parse_tensors(inputs), parse_tensors(outputs), option_words(options), refusal)
 
 
 @dataclass(frozen=True)
@@ -343,6 +357,14 @@ class Spec:
         """What cost formulas read, for a case with its drawn options and for given tiles."""
         item = FORMATS[case.dtype].bytes
         return Sizes(dict(case.axes), options or {}, item, tiles or {})
+
+    @property
+    def signatures(self) -> list[str]:
+        """The call as text; of a program, each of its operations by name."""
+        return [
+            f"{'' if name == 'call' else name}{each.signature}"
+            for name, each in self.call.operations.items()
+        ]
 
     def option_names(self) -> tuple[str, ...]:
         """Keyword options of the call. A program's constructor and operations have none."""

@@ -5,7 +5,8 @@ What the layer models, and what it does not:
 - bfloat16 and fp8 are held in the types of ml_dtypes. An operation on them is computed in float32
   and rounded to nearest even, once per operation.
 - A conversion to fp8 saturates: finite values and infinities beyond the range become the largest
-  finite number, NaN stays NaN (``cvt.rn.satfinite`` of PTX). what torch gives differs by version.
+  finite number, NaN stays NaN (``cvt.rn.satfinite`` of PTX). What torch
+  gives differs by version.
 - A dot accumulates in float32 (float64, int32), in the order of the CPU's BLAS. TF32 operands
   lose their low 13 bits (truncation, which is what the tensor core does to float32 registers).
 - Not modelled: accumulation that truncates, flushed subnormals, the approximations of ex2 and

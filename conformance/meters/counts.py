@@ -51,8 +51,8 @@ class Counts:
     arguments: per input of the call by its role, per other argument of a launch by its name;
         ``*`` stands for what torch operators made on the way.
     dots: FLOPs of matrix products (a multiply and an add are 2); by_operators: those of them that
-        torch operators made. elementwise: floating-point
-        operations on elements. reductions: additions and comparisons of sums, maxima and scans.
+        torch operators made. elementwise: floating-point operations on elements. reductions:
+        additions and comparisons of sums, maxima and scans.
     exps: exponentials, in none of the above.
     opaque: fused, compiled and custom operators: what moves inside them is not known.
     unpriced: operators whose FLOPs are not known.

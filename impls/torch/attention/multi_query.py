@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from kernelproof.impls.registration import implementation
-from kernelproof.impls.torch.attention.eager import attend
+from kernelproof.impls.torch.attention.scaled_dot_product import eager
 
 
 @implementation(
@@ -25,4 +25,4 @@ def multi_query(
     scale: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attention of q: b hq tq d over k: b 1 tk d and v: b 1 tk dv; out and lse."""
-    return attend(q, k, v, mask=mask, causal=causal, scale=scale)
+    return eager(q, k, v, mask=mask, causal=causal, scale=scale)

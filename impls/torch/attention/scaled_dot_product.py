@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from kernelproof.impls.registration import implementation
-from kernelproof.impls.torch.attention.eager import attend, visible
 
 _DTYPES = ("float64", "float32", "float16", "bfloat16")
+
+
+def visible(tq: int, tk: int, causal: str | None, device: torch.device) -> Tensor:
+    """Keys that each query may attend to under ``causal``: tq tk, True = may attend."""
+    every = torch.ones(tq, tk, dtype=torch.bool, device=device)
+    return every if causal is None else every.tril_(tk - tq if causal == "bottom-right" else 0)
 
 
 @implementation(
@@ -28,8 +36,30 @@ def eager(
     scale: float | None = None,
     keep: tuple[Tensor, float] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Every option of the spec; out and lse."""
-    return attend(q, k, v, mask=mask, causal=causal, scale=scale, keep=keep)
+    """Attention of q: b hq tq d over k: b hkv tk d and v: b hkv tk dv; here hq = hkv = h.
+
+    S and P are materialised, and changed in place. Everything is in at least float32; only out is
+    rounded to the inputs' dtype. The query heads of a group are rows of one product, so that its
+    keys are read once.
+    """
+    (b, hq, tq, d), (_, hkv, tk, dv) = q.shape, v.shape
+    wide = torch.promote_types(q.dtype, torch.float32)
+    rows = (b, hkv, hq // max(hkv, 1) * tq)
+    queries = q.to(wide) * (1 / math.sqrt(d) if scale is None else scale)
+    scores = queries.reshape(*rows, d) @ k.to(wide).transpose(-2, -1)
+    per_head = scores.view(b, hq, tq, tk)
+    if causal is not None:
+        per_head.masked_fill_(~visible(tq, tk, causal, q.device), -math.inf)
+    if mask is not None:
+        per_head.masked_fill_(~mask, -math.inf)
+    lse = torch.logsumexp(per_head, -1)
+    # a row without any key has lse = -inf: shift it by 0 to get weights of exactly 0
+    shift = lse.masked_fill(torch.isneginf(lse), 0.0)
+    weights = per_head.sub_(shift[..., None]).exp_()
+    if keep is not None:
+        weights = weights.mul_(keep[0]).div_(1 - keep[1])
+    out = weights.view(*rows, tk) @ v.to(wide)
+    return out.view(b, hq, tq, dv).to(q.dtype), lse
 
 
 @implementation(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from kernelproof.spec.contracts.attention.families import FAMILIES, KEEPS, MASKS
 from kernelproof.spec.contracts.captured import check_captured
 from kernelproof.spec.domain import Domain, OptionValues, Scalar
+from kernelproof.spec.language import option_words
 
 OPTIONS: Mapping[str, OptionValues] = {
     "causal": ("top-left", "bottom-right"),
@@ -82,7 +83,7 @@ def attention_domain(
     heads: what takes the place of ``h2`` in a case, e.g. ``hq4.hkv2``.
     sizes: smallest and largest number of heads in random cases.
     """
-    taken = [name.strip() for name in options.split(",")]
+    taken = option_words(options)
 
     def cases(shared: Sequence[str]) -> tuple[str, ...]:
         return tuple(

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from kernelproof.spec.contracts.attention.cases import with_options
 from kernelproof.spec.contracts.costs import cost_clauses
-from kernelproof.spec.language import Clause
+from kernelproof.spec.language import Clause, option_words
 
 
 def attention_clauses(heads: str, options: str = "mask, causal, scale") -> tuple[Clause, ...]:
     """The clauses about these options, with cases for ``heads`` (``h2``, ``hq4.hkv2``)."""
-    taken = [name.strip() for name in options.split(",")]
+    taken = option_words(options)
     cut = [
         replace(c, smoke=with_options(taken, c.smoke), core=with_options(taken, c.core))
         for c in (*_clauses(heads), *attention_cost_clauses(heads))

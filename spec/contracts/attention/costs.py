@@ -220,7 +220,7 @@ def best_tiles(x: Sizes, pack: int) -> dict[str, int]:
     # of equal traffic, the wider key tile: fewer rescales
     br, bc = min(
         choices,
-        key=lambda t: (tiled_traffic(replace(x, tiles={"br": t[0], "bc": t[1]}), pack), -t[1]),
+        key=lambda t: (tiled_traffic(x.with_tiles(br=t[0], bc=t[1]), pack), -t[1]),
     )
     return {"br": br, "bc": bc}
 
@@ -248,10 +248,8 @@ def tiled_costs(pack: Pack) -> Costs:
         # at the diagonal a key tile is read whole, and tiles of up to 128 keys are in use; where
         # a sequence is a few tiles long, 64 rows instead of 128 may cost more than twice
         heads = pack(x.with_tiles())  # whatever an implementation packs
-        best = {**best_tiles(x, heads), "bc": 128}
-        usual = {"br": 64, "bc": 128}
-        twice, once = (tiled_traffic(replace(x, tiles=t), heads) for t in (best, usual))
-        return max(2 * twice, once)
+        best, usual = (x.with_tiles(br=br, bc=128) for br in (best_tiles(x, heads)["br"], 64))
+        return max(2 * tiled_traffic(best, heads), tiled_traffic(usual, heads))
 
     return Costs(
         flops=lambda x: tiled_flops(x, pack(x)),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kernelproof.spec.language import Mutant, Outputs, mutants
+from kernelproof.spec.language import Mutant, Outputs, mutants, option_words
 
 Reference = Callable[..., Any]
 
@@ -223,7 +223,7 @@ _OPTION_OF = {"mask": "mask", "dropout": "keep", "causal": "causal"}
 
 def attention_mutants(options: str, *, without: Sequence[str] = ()) -> tuple[Mutant, ...]:
     """The bugs that a variant with these options can have."""
-    taken = [name.strip() for name in options.split(",")]
+    taken = option_words(options)
     wanted = {"mask-finite": "causal"}  # it shows in rows that causal empties, too
     return tuple(
         m

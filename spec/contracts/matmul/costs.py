@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from itertools import product
 
 from kernelproof.spec.language import ON_CHIP, WORKSPACE, Costs, Sizes
@@ -23,8 +22,7 @@ def tiled_flops(x: Sizes) -> int:
 def tiled_traffic(x: Sizes) -> int:
     """A program per bm x bn tile of out reads bm rows of a and bn columns of b: square tiles of
     side s move 2 n^3 / s + n^2 elements."""
-    bm, bn = x.tile("bm", x.m), x.tile("bn", x.n)
-    return (-(-x.n // bn) * x.m * x.k + -(-x.m // bm) * x.k * x.n + x.m * x.n) * x.item
+    return _moved(x, x.m, x.n)
 
 
 def io_lower_bound(x: Sizes) -> int:
@@ -36,8 +34,12 @@ def io_lower_bound(x: Sizes) -> int:
 def wrapped_traffic(x: Sizes) -> int:
     """The same where the rows and columns of the last tiles wrap around instead of being masked."""
     bm, bn = x.tile("bm", x.m), x.tile("bn", x.n)
-    tiles_m, tiles_n = -(-x.m // bm), -(-x.n // bn)
-    rows, columns = tiles_m * min(bm, x.m), tiles_n * min(bn, x.n)
+    return _moved(x, -(-x.m // bm) * min(bm, x.m), -(-x.n // bn) * min(bn, x.n))
+
+
+def _moved(x: Sizes, rows: int, columns: int) -> int:
+    """Bytes where all tiles together hold so many rows of a and columns of b."""
+    tiles_m, tiles_n = -(-x.m // x.tile("bm", x.m)), -(-x.n // x.tile("bn", x.n))
     return (tiles_n * rows * x.k + tiles_m * x.k * columns + x.m * x.n) * x.item
 
 
@@ -59,15 +61,15 @@ def best_tiles(x: Sizes) -> dict[str, int]:
 
     bm, bn = min(
         ((bm, bn) for bm, bn in product(sizes, sizes) if fits(bm, bn)),
-        key=lambda t: (tiled_traffic(replace(x, tiles={"bm": t[0], "bn": t[1]})), t[0] * t[1]),
+        key=lambda t: (tiled_traffic(x.with_tiles(bm=t[0], bn=t[1])), t[0] * t[1]),
     )
     return {"bm": bm, "bn": bn, "bk": _DEPTH}
 
 
 def cap(x: Sizes) -> int:
     """Twice the best tiles; where sizes are a few tiles, 64 x 64 may move a little more."""
-    usual = replace(x, tiles={"bm": 64, "bn": 64})
-    return max(2 * wrapped_traffic(replace(x, tiles=best_tiles(x))), wrapped_traffic(usual))
+    best, usual = x.with_tiles(**best_tiles(x)), x.with_tiles(bm=64, bn=64)
+    return max(2 * wrapped_traffic(best), wrapped_traffic(usual))
 
 
 TILED = Costs(
