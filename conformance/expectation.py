@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernelproof.conformance.layout import NUMPY_DTYPES, lay_out, layout_of, read_back
+from kernelproof.spec.accuracy import Spread
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Program, Spec, Step, Tensor
 from kernelproof.spec.rounding import Precision, reference_rounding
@@ -21,10 +22,14 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Expected:
-    """What one step must give: exact outputs and their bounds, or a refusal."""
+    """What one step must give: exact outputs and their bounds, or a refusal.
+
+    spreads: where rounding errors are independent, what the error of each output is made of.
+    """
 
     outputs: Mapping[str, Array]
     bounds: Mapping[str, Array]
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
     refusal: str | None = None
 
 
@@ -70,27 +75,35 @@ def expect(
     wide = np.longdouble if extended else np.float64
     rounding, bits = precision.rounding(case.dtype), extended_significand()
 
-    def bounds_of(record: Any) -> Mapping[str, Array]:
-        bounds = spec.accuracy(record, rounding)
+    def own_error(record: Any) -> Mapping[str, Array]:
         if not extended or bits is None:
-            return bounds
-        own = spec.accuracy(record, reference_rounding(case.dtype, bits))
-        return {name: bounds[name] + own[name] for name in bounds}
+            return {}
+        return spec.accuracy.worst_case(record, reference_rounding(case.dtype, bits))
+
+    def spreads_of(record: Any, own: Mapping[str, Array]) -> Mapping[str, Spread]:
+        if exact or spec.accuracy.spread is None or not spec.domain.generic(case):
+            return {}
+        spreads = spec.accuracy.spread(_narrowed(record) if extended else record, rounding)
+        return {n: replace(s, bias=s.bias + own.get(n, 0.0)) for n, s in spreads.items()}
 
     expected = []
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for step, record in zip(steps, evaluate(spec, case, steps, wide), strict=True):
             if isinstance(record, Refusal):
-                expected.append(Expected({}, {}, str(record)))
+                expected.append(Expected({}, {}, refusal=str(record)))
                 continue
             outputs = spec.call.operations[step.operation].outputs
             values = {t.name: np.asarray(getattr(record, t.name)) for t in outputs}
             if exact:
                 values = {t.name: _rounded(values[t.name], t, case.dtype) for t in outputs}
-                bounds: Mapping[str, Array] = {n: np.zeros(v.shape) for n, v in values.items()}
+                bounds = {n: np.zeros(v.shape) for n, v in values.items()}
+                expected.append(Expected(values, bounds))
+            elif outputs:
+                worst, own = spec.accuracy.worst_case(record, rounding), own_error(record)
+                bounds = {n: bound + own.get(n, 0.0) for n, bound in worst.items()}
+                expected.append(Expected(values, bounds, spreads_of(record, own)))
             else:
-                bounds = bounds_of(record) if outputs else {}
-            expected.append(Expected(values, bounds))
+                expected.append(Expected(values, {}))
     return steps, expected
 
 
@@ -128,6 +141,15 @@ def evaluate(spec: Spec, case: Case, steps: Sequence[Step], wide: Any) -> list[A
         except OverflowError as error:
             records.append(Refusal(error))
     return records
+
+
+def _narrowed(record: Any) -> Any:
+    """A record in float64, for bounds: their last bits do not matter. Equal fields stay one."""
+    made = {
+        id(each): np.asarray(each, np.float64) if isinstance(each, np.ndarray) else each
+        for each in record
+    }
+    return type(record)(*(made[id(each)] for each in record))
 
 
 def _rounded(array: Array, tensor: Tensor, case_dtype: str) -> Array:

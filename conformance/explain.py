@@ -141,7 +141,7 @@ def _accuracy(
         with np.errstate(all="ignore"):
             record = evaluate(spec, case, steps, np.float64)[0]
             precision = resolve_precision(None, dtype)
-            bounds = spec.accuracy(record, precision.rounding(dtype))
+            bounds = spec.accuracy.worst_case(record, precision.rounding(dtype))
         found[dtype] = {
             "preset": precision.name,
             "case": case.id,

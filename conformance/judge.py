@@ -15,7 +15,6 @@ import numpy as np
 
 from kernelproof.conformance.capabilities import Capabilities
 from kernelproof.conformance.client import Worker, WorkerFailure
-from kernelproof.conformance.comparison import Comparison, compare
 from kernelproof.conformance.costs import CostJudgement
 from kernelproof.conformance.diagnosis import diagnose
 from kernelproof.conformance.expectation import (
@@ -25,13 +24,14 @@ from kernelproof.conformance.expectation import (
     extended_significand,
     needs_extended,
 )
+from kernelproof.conformance.gates import GATES, MEAN_SQUARE, PROBABLE, WORST_CASE, Gauged, gauge
 from kernelproof.conformance.meters.counts import Counts
 from kernelproof.conformance.reply import BadReply, Reply, StepReply, read_reply
 from kernelproof.conformance.request import build_request
 from kernelproof.conformance.verdict import Result, Verdict
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Call, Clause, Step, Tensor
-from kernelproof.spec.rounding import Precision
+from kernelproof.spec.rounding import FORMATS, Precision
 
 Finding: TypeAlias = dict[str, Any]
 """Fields of a Result that a judgement settles."""
@@ -137,24 +137,26 @@ class Judgement:
         self._implementation, self._case, self._clause = implementation, case, clause
         self._steps, self._expected = steps, expected
         self._precision = implementation.precision_at(case.dtype)
-        self._worst: Comparison | None = None
+        self._worst: Gauged | None = None
+        self._gates: dict[str, float] = {}
         self._unbounded = 0
 
     def of(self, reply: Reply, backend: str) -> Finding:
         """Verdict, ratio, worst element and message, as fields of a Result."""
         first_was_right = True
         for run in reply.runs:
-            first_was_right = self._worst is None or self._worst.ratio <= 1
+            first_was_right = not self._failing
             for number in range(len(self._steps)):
                 settled = self._step(number, run[min(number, len(run) - 1)], backend)
                 if settled is not None:
                     return settled
         found = self._ratio()
         backwards = _BACKWARDS if backend == "interpret" else ""
-        if self._worst is not None and not self._worst.ratio <= 1:
-            spec, worst = self._implementation.spec, self._worst
+        if self._worst is not None and self._failing:
+            spec, worst = self._implementation.spec, self._worst.comparison
             like = diagnose(spec, self._case, self._steps, worst.worst, worst.got)
-            cited = {"clause": self._accuracy} if self._clause.metric else {}
+            what = self._worst.message if self._failing == MEAN_SQUARE else ""
+            cited = {"clause": self._cited, "message": what}
             if len(reply.runs) > 1 and first_was_right:
                 cited["message"] = f"the second of two equal calls alone is wrong{backwards}"
             return {**found, **cited, "verdict": Verdict.FAIL, "resembles": like}
@@ -192,15 +194,28 @@ class Judgement:
         return ""
 
     @property
-    def _accuracy(self) -> str:
-        """What a wrong result breaks in a call whose costs were to be judged."""
+    def _failing(self) -> str:
+        """The gate that fails; the worst case first."""
+        return next((gate for gate in GATES if not self._gates.get(gate, 0.0) <= 1), "")
+
+    @property
+    def _cited(self) -> str:
+        """The clause that a wrong result breaks: of a call whose costs were to be judged, that of
+        accuracy; of a statistical gate its own."""
+        if self._failing != WORST_CASE:
+            return f"accuracy.{self._failing}"
         clauses = self._implementation.spec.clauses
-        return next(c.anchor for c in clauses if c.check == "accuracy")
+        accuracy = next(c.anchor for c in clauses if c.check == "accuracy")
+        return accuracy if self._clause.metric else self._clause.anchor
 
     def _ratio(self) -> Finding:
         if self._worst is None:
             return {"ratio": 0.0}
-        return {"ratio": self._worst.ratio, "worst": self._worst.worst}
+        comparison = self._worst.comparison
+        if self._failing == PROBABLE and self._worst.probable:
+            comparison = self._worst.probable
+        gate = self._failing or WORST_CASE
+        return {"ratio": self._gates[gate], "worst": comparison.worst, "gates": self._gates}
 
     def _step(self, number: int, reply: StepReply, backend: str) -> Finding | None:
         """A verdict if this step settles it; the worst ratio is kept otherwise."""
@@ -230,13 +245,26 @@ class Judgement:
             return {"verdict": Verdict.INVALID, "message": wrong}
         narrow = self._precision.rounding(self._case.dtype).narrow
         for tensor, output in zip(self._wanted(step), reply.outputs, strict=True):
-            exact, bound = expected.outputs[tensor.name], expected.bounds[tensor.name]
-            found = compare(tensor.name, number, output.array(), exact, bound, narrow=narrow)
+            format = FORMATS[tensor.dtype_in(self._case.dtype)]
+            got = output.array()
+            found = gauge(tensor.name, number, got, expected, format, narrow=narrow)
             if found:
-                self._unbounded += found.unbounded
-                if self._worst is None or found.ratio > self._worst.ratio:
-                    self._worst = found
+                self._unbounded += found.comparison.unbounded
+                self._keep(found)
         return None
+
+    def _keep(self, found: Gauged) -> None:
+        """The largest ratio under each gate, and the output that is worst under the first that
+        fails."""
+        before = self._gates
+        self._gates = {
+            gate: max(before.get(gate, 0.0), found.ratios.get(gate, 0.0))
+            for gate in GATES
+            if gate in before or gate in found.ratios
+        }
+        gate = self._failing or WORST_CASE
+        if self._worst is None or found.ratios.get(gate, 0.0) > before.get(gate, 0.0):
+            self._worst = found
 
     def _wanted(self, step: Step) -> list[Tensor]:
         """The outputs that the implementation returns of this step, in its order."""

@@ -12,14 +12,18 @@ from kernelproof.conformance.standing import Standing, standings
 from kernelproof.conformance.suite import Suite
 from kernelproof.conformance.verdict import Result, Verdict
 from kernelproof.spec.catalogue import load_spec
-from kernelproof.spec.contracts.integrity import INTEGRITY_CLAUSES, REGISTRATION_CLAUSES
+from kernelproof.spec.contracts.integrity import (
+    INTEGRITY_CLAUSES,
+    REGISTRATION_CLAUSES,
+    STATISTICAL_CLAUSES,
+)
 
 SHOWN_FAILURES = 3
 
 
 def sentence_of(result: Result) -> str:
     """The clause that a result cites, in words."""
-    common = {**INTEGRITY_CLAUSES, **REGISTRATION_CLAUSES}
+    common = {**STATISTICAL_CLAUSES, **INTEGRITY_CLAUSES, **REGISTRATION_CLAUSES}
     if result.clause in common:
         return common[result.clause]
     clauses = load_spec(result.spec).clauses

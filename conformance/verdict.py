@@ -44,6 +44,8 @@ class Worst:
 class Result:
     """One check of one implementation on one case. ``ratio`` = error / bound; 1 or less passes.
 
+    gates: the ratio under each gate on the error that was asked; ``ratio`` is that of the worst
+        case, or of the gate that fails.
     measured, allowed: of a check of costs, what was counted and its bound.
     counts: of a check of traffic, everything that was counted in that call.
     """
@@ -58,6 +60,7 @@ class Result:
     verdict: Verdict
     preset: str = ""
     ratio: float | None = None
+    gates: dict[str, float] | None = None
     measured: int | None = None
     allowed: int | None = None
     counts: dict[str, Any] | None = None
@@ -72,6 +75,8 @@ class Result:
         record = asdict(self)
         record["verdict"] = str(self.verdict)
         record["ratio"] = plain_number(self.ratio)
+        if self.gates:
+            record["gates"] = {gate: plain_number(ratio) for gate, ratio in self.gates.items()}
         if record["worst"]:
             numbers = ("got", "want", "error", "bound")
             record["worst"].update({n: plain_number(record["worst"][n]) for n in numbers})
@@ -86,9 +91,9 @@ class Result:
             numbers = {n: float(worst[n]) for n in ("got", "want", "error", "bound")}
             worst = Worst(**{**worst, **numbers, "index": tuple(worst["index"])})
         ratio = None if record["ratio"] is None else float(record["ratio"])
-        return cls(
-            **{**record, "verdict": Verdict(record["verdict"]), "ratio": ratio, "worst": worst}
-        )
+        gates = record["gates"] and {gate: float(r) for gate, r in record["gates"].items()}
+        read = {"verdict": Verdict(record["verdict"]), "ratio": ratio, "gates": gates}
+        return cls(**{**record, **read, "worst": worst})
 
 
 def plain_number(value: float | None) -> float | str | None:

@@ -37,6 +37,9 @@ LAYOUTS: Mapping[str, str] = {
     "mixed": "each input has another of the layouts transposed, sliced, columns and offset",
 }
 
+REPEATING = ("expanded", "repeated")
+"""Layouts of stride 0: the same numbers stand in several places."""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -94,6 +97,7 @@ class Domain:
     options: per option its values; a mapping draws the argument that a value stands for; a
         function draws free text (the steps of a program).
     smoke, core, full: accuracy cases per tier, each beside those of the tiers before it.
+    coherent: whether with these options errors add up, whatever the input family.
     """
 
     sizes: Mapping[str, tuple[int, int]]
@@ -104,6 +108,12 @@ class Domain:
     full: Sequence[str] = ()
     dtypes: Sequence[str] = DTYPES
     constrain: Callable[[dict[str, int], Mapping[str, Scalar], str], None] | None = None
+    coherent: Callable[[Mapping[str, Scalar]], bool] = lambda options: False
+
+    def generic(self, case: Case) -> bool:
+        """Whether rounding errors are independent: no two rows are the same, no weights equal."""
+        repeats = case.layout in REPEATING or self.coherent(dict(case.options))
+        return self.families[case.family].generic and not repeats
 
     def draw_option(
         self, name: str, value: Scalar, rng: np.random.Generator, sizes: Mapping[str, int]

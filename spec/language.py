@@ -14,8 +14,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from kernelproof.spec.accuracy import Accuracy
 from kernelproof.spec.domain import Case, Domain, parse_case
-from kernelproof.spec.rounding import FORMATS, Rounding
+from kernelproof.spec.rounding import FORMATS
 
 Array: TypeAlias = npt.NDArray[Any]
 Outputs: TypeAlias = Mapping[str, Array]
@@ -306,7 +307,7 @@ class Spec:
     reference: for a :class:`Call` a function, for a :class:`Program` a class, in NumPy and in
         whatever precision its inputs have. Operations with outputs return a record whose
         fields include them by name; ``accuracy`` reads the other fields.
-    accuracy: ``(exact, rounding) -> {output: bound}``, elementwise.
+    accuracy: how far off is still right: see :class:`~kernelproof.spec.accuracy.Accuracy`.
     """
 
     name: str
@@ -314,7 +315,7 @@ class Spec:
     source: str
     call: Call | Program
     reference: Callable[..., Any]
-    accuracy: Callable[[Any, Rounding], Outputs]
+    accuracy: Accuracy
     domain: Domain
     costs: Costs
     clauses: tuple[Clause, ...]

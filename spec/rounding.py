@@ -165,6 +165,7 @@ class Precision:
         return Rounding(
             out=FORMATS[dtype],
             accumulate=accumulate.unit * (2 if self.truncating else 1),
+            truncating=self.truncating,
             underflow=accumulate.tiny,
             statistics=FORMATS["float64" if dtype == "float64" else "float32"],
             operands=of(self.operands),
@@ -195,12 +196,16 @@ class Precision:
 
 @dataclass(frozen=True)
 class Rounding:
-    """Unit roundoffs of one implementation at one dtype: what an error bound is computed from."""
+    """Unit roundoffs of one implementation at one dtype: what an error bound is computed from.
+
+    truncating: errors of accumulation may all have one sign, so that they do not average out.
+    """
 
     out: Format
     accumulate: float
     underflow: float
     statistics: Format
+    truncating: bool = False
     operands: Format | None = None
     scores: Format | None = None
     scaled_query: Format | None = None

@@ -180,7 +180,9 @@ def test_every_accuracy_case_has_a_finite_bound_wherever_its_result_is_finite(na
         case = spec.case(f"{dtype}/{point}")
         records = evaluate(spec, case, draw(spec, case, "0"), np.float64)
         for record in (each for each in records if hasattr(each, "out")):
-            bounds = spec.accuracy(record, resolve_precision(None, dtype).rounding(dtype))
+            bounds = spec.accuracy.worst_case(
+                record, resolve_precision(None, dtype).rounding(dtype)
+            )
             for output, bound in bounds.items():
                 finite = np.isfinite(getattr(record, output))
                 assert np.isfinite(bound[finite]).all(), case.id
@@ -450,7 +452,7 @@ def test_float64_bounds_carry_the_error_of_the_reference_beside_the_kernel_s():
     precision = resolve_precision(None, "float64")
     steps, [expected] = expect(ATTENTION, case, precision, "0", False)
     [record] = evaluate(ATTENTION, case, steps, np.longdouble)
-    alone = ATTENTION.accuracy(record, precision.rounding("float64"))
+    alone = ATTENTION.accuracy.worst_case(record, precision.rounding("float64"))
     assert expected.outputs["out"].dtype == np.longdouble
     assert (expected.bounds["out"] > alone["out"]).all()
     assert (expected.bounds["out"] < 1.01 * alone["out"]).all()
@@ -481,7 +483,7 @@ def test_equal_weights_have_the_bound_that_one_works_out_by_hand(dtype, u, store
 def test_a_product_of_ones_has_the_bound_that_one_works_out_by_hand(dtype, k):
     ones = np.ones((2, k)), np.ones((k, 3))
     rounding = resolve_precision(None, dtype).rounding(dtype)
-    got = MATMUL.accuracy(MATMUL.reference(*ones), rounding)["out"]
+    got = MATMUL.accuracy.worst_case(MATMUL.reference(*ones), rounding)["out"]
     assert np.allclose(got, (k + 1) * FORMATS[dtype].unit * k, rtol=0.01, atol=0)
 
 

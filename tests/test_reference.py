@@ -80,7 +80,9 @@ def matrix_product(a, b):
 
 def worst_ratio(spec, record, exact, wide):
     """The largest error of the reference in units of the bound on its own error."""
-    bounds = load_spec(spec).accuracy(record, reference_rounding("float64", SIGNIFICANDS[wide]))
+    bounds = load_spec(spec).accuracy.worst_case(
+        record, reference_rounding("float64", SIGNIFICANDS[wide])
+    )
     ratios = [0.0]
     for name, values in exact.items():
         got = getattr(record, name)

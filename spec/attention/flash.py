@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.flash import flash
-from kernelproof.spec.contracts.attention.bound import softmax_bound
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import GROUPS, attention_clauses
 from kernelproof.spec.contracts.attention.costs import tiled_costs
@@ -12,6 +11,7 @@ from kernelproof.spec.contracts.attention.mutants import (
     TILE_MUTANTS,
     attention_mutants,
 )
+from kernelproof.spec.contracts.attention.spread import SOFTMAX
 from kernelproof.spec.language import Call, Spec
 
 OPTIONS = "causal, scale"
@@ -27,7 +27,7 @@ spec = Spec(
         axis_defaults={"dv": "d"},
     ),
     reference=flash,
-    accuracy=softmax_bound,
+    accuracy=SOFTMAX,
     domain=attention_domain(
         lambda h: f"hq{2 * h}.hkv{h}" if h % 2 else f"hq{h}.hkv{h}",
         {"hq": (1, 8), "hkv": (1, 4)},

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.grouped_query import grouped_query
-from kernelproof.spec.contracts.attention.bound import softmax_bound
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import GROUPS, attention_clauses
 from kernelproof.spec.contracts.attention.costs import group, shared_costs
 from kernelproof.spec.contracts.attention.mutants import GROUP_MUTANTS, attention_mutants
+from kernelproof.spec.contracts.attention.spread import SOFTMAX
 from kernelproof.spec.language import Call, Spec
 
 OPTIONS = "mask, causal, scale"
@@ -23,7 +23,7 @@ spec = Spec(
         axis_defaults={"dv": "d"},
     ),
     reference=grouped_query,
-    accuracy=softmax_bound,
+    accuracy=SOFTMAX,
     domain=attention_domain(lambda h: f"hq{2 * h}.hkv{h}", {"hq": (1, 8), "hkv": (1, 4)}, OPTIONS),
     # the heads of a group share a program: no key is read once per head
     costs=shared_costs(group),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.multi_query import multi_query
-from kernelproof.spec.contracts.attention.bound import softmax_bound
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import attention_clauses
 from kernelproof.spec.contracts.attention.costs import group, shared_costs
 from kernelproof.spec.contracts.attention.mutants import attention_mutants
+from kernelproof.spec.contracts.attention.spread import SOFTMAX
 from kernelproof.spec.language import Call, Spec
 
 OPTIONS = "mask, causal, scale"
@@ -23,7 +23,7 @@ spec = Spec(
         axis_defaults={"dv": "d"},
     ),
     reference=multi_query,
-    accuracy=softmax_bound,
+    accuracy=SOFTMAX,
     domain=attention_domain(lambda h: f"hq{h + 1}", {"hq": (1, 6)}, OPTIONS),
     costs=shared_costs(group),
     clauses=attention_clauses("hq3", OPTIONS),

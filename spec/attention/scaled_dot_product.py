@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.scaled_dot_product import scaled_dot_product
-from kernelproof.spec.contracts.attention.bound import softmax_bound
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import DROPOUT, attention_clauses
 from kernelproof.spec.contracts.attention.costs import STANDARD
 from kernelproof.spec.contracts.attention.mutants import attention_mutants
+from kernelproof.spec.contracts.attention.spread import SOFTMAX
 from kernelproof.spec.language import Call, Spec
 
 OPTIONS = "mask, causal, scale, keep"
@@ -23,7 +23,7 @@ spec = Spec(
         axis_defaults={"dv": "d"},
     ),
     reference=scaled_dot_product,
-    accuracy=softmax_bound,
+    accuracy=SOFTMAX,
     domain=attention_domain(lambda h: f"h{h}", {"h": (1, 4)}, OPTIONS),
     costs=STANDARD,
     clauses=(*attention_clauses("h2"), DROPOUT),

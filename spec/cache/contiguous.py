@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from kernelproof.reference.cache.contiguous import Contiguous
-from kernelproof.spec.contracts.attention.bound import softmax_bound
 from kernelproof.spec.contracts.attention.families import FAMILIES
+from kernelproof.spec.contracts.attention.spread import SOFTMAX
 from kernelproof.spec.contracts.cache.clauses import CACHE_CLAUSES
 from kernelproof.spec.contracts.cache.mutants import CACHE_MUTANTS
 from kernelproof.spec.contracts.captured import check_captured
@@ -51,7 +51,7 @@ spec = Spec(
     source="incremental decoding; Shazeer 2019, section 2.3",
     call=program,
     reference=Contiguous,
-    accuracy=softmax_bound,
+    accuracy=SOFTMAX,
     domain=Domain(
         sizes={"b": (1, 3), "hq": (1, 6), "hkv": (1, 3), "d": (8, 80), "capacity": (1, 200)},
         families={n: f for n, f in FAMILIES.items() if n != "masked-huge"},  # there is no mask

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+STATISTICAL_CLAUSES = {
+    "accuracy.probable": "Where rounding errors are independent, no element is farther off than "
+    "such errors are but once in a thousand million outputs.",
+    "accuracy.mean-square": "Where rounding errors are independent, the mean square error of each "
+    "head and of the whole output is no larger than such errors have, but once in a thousand "
+    "million outputs.",
+}
+
 INTEGRITY_CLAUSES = {
     "integrity.inputs-unchanged": "A call leaves its inputs, and the memory around them, as is.",
     "integrity.fresh-outputs": "Outputs share memory with no input and no earlier result.",

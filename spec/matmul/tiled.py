@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.reference.matmul.tiled import tiled
-from kernelproof.spec.contracts.matmul.bound import product_bound
+from kernelproof.spec.contracts.matmul.bound import PRODUCT
 from kernelproof.spec.contracts.matmul.clauses import MATMUL_CLAUSES
 from kernelproof.spec.contracts.matmul.costs import TILED
 from kernelproof.spec.contracts.matmul.families import FAMILIES, check_family
@@ -17,7 +17,7 @@ spec = Spec(
     source="the blocked algorithm; bound: Higham 2002, eq. 3.13",
     call=Call("a: m k, b: k n", outputs="out: m n"),
     reference=tiled,
-    accuracy=product_bound,
+    accuracy=PRODUCT,
     domain=Domain(
         sizes={"m": (1, 200), "k": (1, 600), "n": (1, 200)},
         families=FAMILIES,

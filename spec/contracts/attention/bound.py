@@ -60,10 +60,10 @@ def _softmax_bound(exact: Attention, rounding: Rounding) -> Mapping[str, Array]:
 
     # what follows rounds the computed weights and output, which may be that much larger
     weighted = (exact.weights @ values + spread_values) / (1 - row)
-    operand = _unit(rounding.operands)
+    operand = unit_of(rounding.operands)
     # P is an operand of the second product: rounded once more, unless to the same format
     twice = operand if rounding.operands != rounding.weights else 0.0
-    cast = compose(_unit(rounding.weights), twice)
+    cast = compose(unit_of(rounding.weights), twice)
     dropout = 3 * u if exact.weights is not exact.probs else 0.0
     before_rounding = (
         logits
@@ -99,24 +99,31 @@ def logit_error(exact: Attention, rounding: Rounding, blocks: int) -> Array:
     top = scores.max(-1, keepdims=True, initial=-np.inf, where=seen)
     top = np.where(top == -np.inf, 0.0, top)
     magnitude = abs(exact.scale) * (abs(exact.q) @ abs(exact.k).swapaxes(-1, -2))
-    operand = _unit(rounding.operands)
-    products = compose(gamma(d, u), 2 * u, _unit(rounding.scaled_query), operand, operand)
+    operand = unit_of(rounding.operands)
+    products = compose(gamma(d, u), 2 * u, unit_of(rounding.scaled_query), operand, operand)
     error = (
         products * magnitude
-        + d * abs(exact.scale) * rounding.underflow
-        + (_unit(rounding.scores) + 2 * u) * abs(scores)
+        + absolute_logit_error(exact, rounding)
+        + (unit_of(rounding.scores) + 2 * u) * abs(scores)
         + u * (2 * abs(top) + 3 * (top - scores))
         + u * (EXP_UNITS + (EXP_UNITS + 1) * max(blocks - 1, 0))
     )
     if rounding.scores:
-        error = error + rounding.scores.eta
         error = np.where(abs(scores) + error > rounding.scores.largest, np.inf, error)
     if rounding.scaled_query:
         scaled = abs(exact.scale) * abs(exact.q).max(-1, keepdims=True, initial=0.0)
-        column = abs(exact.k).sum(-1)[..., None, :]
-        error = error + rounding.scaled_query.eta * column
         error = np.where(scaled > rounding.scaled_query.largest, np.inf, error)
     return np.where(seen, error, 0.0)
+
+
+def absolute_logit_error(exact: Attention, rounding: Rounding) -> Array | float:
+    """What underflows on the way to a logit: its products, and declared casts."""
+    error: Array | float = exact.q.shape[-1] * abs(exact.scale) * rounding.underflow
+    if rounding.scores:
+        error = error + rounding.scores.eta
+    if rounding.scaled_query:
+        error = error + rounding.scaled_query.eta * abs(exact.k).sum(-1)[..., None, :]
+    return error
 
 
 def underflow(exact: Attention, rounding: Rounding) -> Array:
@@ -133,5 +140,6 @@ def underflow(exact: Attention, rounding: Rounding) -> Array:
     return error
 
 
-def _unit(declared: Format | None) -> float:
+def unit_of(declared: Format | None) -> float:
+    """The relative error of a declared rounding; 0 for none."""
     return declared.unit if declared else 0.0

@@ -99,6 +99,7 @@ def attention_domain(
         core=cases(CORE),
         full=cases(FULL),
         constrain=_constrain,
+        coherent=lambda options: options.get("scale") == 0,  # all weights are equal
     )
 
 

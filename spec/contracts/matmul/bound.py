@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernelproof.reference.matmul.tiled import Product
+from kernelproof.spec.accuracy import Accuracy, Spread, half_ulp
 from kernelproof.spec.rounding import Rounding, compose, gamma
 
 Array = npt.NDArray[Any]
@@ -26,3 +27,24 @@ def product_bound(exact: Product, rounding: Rounding) -> Mapping[str, Array]:
         relative = compose(gamma(k, rounding.accumulate), operand, operand)
         error = relative * (abs(exact.a) @ abs(exact.b)) + k * rounding.underflow
         return {"out": rounding.output_error(error, abs(exact.out))}
+
+
+def product_spread(exact: Product, rounding: Rounding) -> Mapping[str, Spread]:
+    """What the error of ``out`` is made of: k roundings of at most u |a| |b| in each sum (Higham &
+    Mary 2019), which average out unless they truncate; declared casts of operands, which the
+    elements of a row or column share."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        k, u = exact.a.shape[-1], rounding.accumulate
+        operand = rounding.operands.unit if rounding.operands else 0.0
+        drift = gamma(k, u) if rounding.truncating else 0.0
+        magnitude = abs(exact.a) @ abs(exact.b)
+        spread = Spread(
+            last=np.maximum(half_ulp(abs(exact.out), rounding.out), rounding.underflow),
+            bias=compose(drift, operand, operand) * magnitude + k * rounding.underflow,
+            element=0.0 if rounding.truncating else np.sqrt(k) * u * magnitude,
+        )
+        return {"out": spread}
+
+
+PRODUCT = Accuracy(worst_case=product_bound, spread=product_spread)
+"""The contract of every classical matrix product."""
