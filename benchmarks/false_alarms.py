@@ -1,9 +1,11 @@
 """False alarms: right implementations on random cases, of which none may fail.
 
-    python benchmarks/false_alarms.py --cases 2000 [--seed 1] [--json FILE] [TARGET ...]
+    python benchmarks/false_alarms.py --cases 2000 --simulated 2000 [--seed 1] [--json FILE]
+        [TARGET ...]
 
 Sizes, options, families, dtypes and layouts are drawn at random, and so are the inputs. Where
-inputs are contiguous, the costs of the case are judged too.
+inputs are contiguous, the costs of the case are judged too. Right simulations (every declared
+rounding, several tiles and orders) take turns on the simulated cases.
 """
 
 from __future__ import annotations
@@ -14,13 +16,18 @@ import json
 import sys
 import time
 from collections import Counter, defaultdict
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from kernelproof.conformance.capabilities import Capabilities
+from kernelproof.conformance.power import trials
+from kernelproof.conformance.simulation.families import right_variants
 from kernelproof.conformance.suite import METERED, Planned, Settings, Suite
 from kernelproof.conformance.verdict import Verdict
+from kernelproof.spec.language import Spec
 
 
 def main() -> int:
@@ -28,6 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("targets", nargs="*", help="default: the built-in implementations")
     parser.add_argument("--cases", type=int, default=2000, help="over all implementations")
+    parser.add_argument("--simulated", type=int, default=0, help="over all specs")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--spec", action="append", help="only these specs")
     parser.add_argument("--impl", help="only these implementations")
@@ -49,13 +57,22 @@ def main() -> int:
     chosen = list(suite.selected())
     share = -(-arguments.cases // len(chosen))
     start, rows, alarms = time.perf_counter(), [], 0
-    for implementation, backend in chosen:
-        found = _run(suite, implementation, backend, share, arguments.seed)
+    runs = [
+        partial(_run, suite, implementation, backend, share, arguments.seed)
+        for implementation, backend in chosen
+    ]
+    torch.set_num_threads(1)  # of the simulations here; their tensors are small
+    specs = list(dict.fromkeys(implementation.spec for implementation, _ in chosen))
+    if arguments.simulated:
+        part = -(-arguments.simulated // len(specs))
+        runs += [partial(_simulate, spec, part, arguments.seed) for spec in specs]
+    for run in runs:
+        found = run()
         rows.append(found)
         alarms += len(found["failing"])
-        print(f"{found['spec']}  {found['implementation']}  {found['verdicts']}")
-        for dtype, (ratio, case) in sorted(found["worst"].items()):
-            print(f"  {dtype:<9} worst ratio {ratio:.3f} at {case}")
+        print(f"{found['spec']}  {found['implementation']}  {found['verdicts']}", flush=True)
+        for gate, (ratio, case) in sorted(found["worst"].items()):
+            print(f"  {gate:<21} worst ratio {ratio:.3f} at {case}")
         for metric, (ratio, case) in found["costs"].items():
             print(f"  {metric:<9} worst ratio {ratio:.3f} at {case}")
         for line in found["failing"]:
@@ -86,8 +103,11 @@ def _run(
         judged = [c for c in metered if not implementation.unsupported(case, c)]
         for each in [clause, *judged] if case.layout == "contiguous" else [clause]:
             result = suite.check(Planned(implementation, backend, case, each))
-            name, key = (costs, each.metric) if each.metric else (worst, case.dtype)
-            name[str(key)] = max(name[str(key)], (result.ratio or 0.0, case.id))
+            if each.metric:
+                costs[each.metric] = max(costs[each.metric], (result.ratio or 0.0, case.id))
+            for gate, ratio in (result.gates or {}).items():
+                key = f"{case.dtype} {gate}"
+                worst[key] = max(worst[key], (ratio, case.id))
             verdicts[str(result.verdict)] += each is clause
             if result.verdict not in (Verdict.PASS, Verdict.UNMEASURED):
                 failing.append(f"{each.anchor} {case.id} ratio {result.ratio} {result.message}")
@@ -98,6 +118,35 @@ def _run(
         "backend": backend,
         "worst": dict(worst),
         "costs": dict(costs),
+        "failing": failing,
+    }
+
+
+def _simulate(spec: Spec, share: int, seed: str) -> dict[str, Any]:
+    """Right variants of one spec, in this process, each case with the next of them."""
+    rng = np.random.default_rng([*seed.encode(), 7])
+    cases = spec.domain.random_cases(rng, spec.call.axes, spec.call.axis_defaults)
+    clause = next(c for c in spec.clauses if c.check == "accuracy")
+    worst: dict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
+    failing: list[str] = []
+    for number, case in enumerate(itertools.islice(cases, share)):
+        for trial in trials(spec, case, clause):
+            variants = list(right_variants(trial.record, case.dtype))
+            variant = variants[number % len(variants)]
+            with np.errstate(all="ignore"):
+                outputs = trial.rounded(variant.run(trial.record, case.dtype))
+            for gate, ratio in trial.ratios(outputs, variant.precision).items():
+                key = f"{case.dtype} {gate}"
+                worst[key] = max(worst[key], (ratio, f"{case.id} ({variant.name})"))
+                if not ratio <= 1:
+                    failing.append(f"{gate} {variant.name} {case.id} ratio {ratio}")
+    return {
+        "spec": spec.name,
+        "implementation": "simulations",
+        "verdicts": {"pass": share - len(failing), "fail": len(failing)},
+        "backend": "",
+        "worst": dict(worst),
+        "costs": {},
         "failing": failing,
     }
 

@@ -238,3 +238,37 @@ def explain(
     else:
         write_page(page)
     return 0
+
+
+@app.command()
+def power(
+    spec: Specs = None,
+    json_: Annotated[str | None, typer.Option("--json", metavar="F", help="Write as JSON.")] = None,
+) -> int:
+    """Show that the suite can fail: every planted bug against every gate, and what assert_close, a
+    flat 1e-2 and the 2x-eager rule say of the same cases. Exit 1 if a bug survives."""
+    from itertools import groupby
+    from pathlib import Path
+
+    from kernelproof.conformance import matrix, record
+    from kernelproof.conformance.suite import UsageError
+
+    try:
+        names = matrix.chosen_specs(spec or [])
+        record.check_writable(json_)
+    except (LookupError, UsageError) as error:
+        print(f"kernelproof: {error.args[0]}", file=sys.stderr)
+        return EXIT_USAGE
+    powers = []
+    for _, group in groupby(matrix.measure_all(names), key=lambda each: each.spec):
+        powers.append(list(group))
+        print("\n".join([*matrix.table(powers[-1]), ""]), flush=True)
+    every = [each for group in powers for each in group]
+    print("\n".join(matrix.summary(every)))
+    if json_:
+        try:
+            record.write(Path(json_), matrix.to_json(every))
+        except OSError as error:
+            print(f"kernelproof: {json_} was not written: {error.strerror}", file=sys.stderr)
+            return EXIT_INFRASTRUCTURE
+    return 1 if any(p.survivors or p.false_alarms for p in every) else 0

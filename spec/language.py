@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from kernelproof.spec.accuracy import Accuracy
 from kernelproof.spec.domain import Case, Domain, parse_case
-from kernelproof.spec.rounding import FORMATS
+from kernelproof.spec.rounding import DTYPES, FORMATS
 
 Array: TypeAlias = npt.NDArray[Any]
 Outputs: TypeAlias = Mapping[str, Array]
@@ -190,21 +190,51 @@ class Clause:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A planted bug: what goes wrong, in words, and exactly what it would compute.
+    """A planted bug: what goes wrong, in words, and what it computes: a model or roundings.
 
     ``model(reference, inputs, options)`` evaluates the bug without rounding errors; it returns
     outputs like the reference's, or None where the bug has nothing to change. Of a program the
     reference is the bound operation, so that ``reference.__self__`` is its state.
+
+    rounds: of a rounding bug, which quantities it rounds to which format; the tiled simulation of
+        the spec's family shows what comes of it.
+    undeclared_in: the preset that the buggy implementation declares, if not the usual one.
+    dtypes: those of inputs with which it is a bug; ``harmless`` says why it is none with others.
     """
 
     name: str
     sentence: str
-    model: Model
+    model: Model | None = None
+    rounds: Mapping[str, str] = field(default_factory=dict)
+    undeclared_in: str | None = None
+    dtypes: tuple[str, ...] = DTYPES
+    harmless: str = ""
 
 
 def mutants(table: Mapping[str, tuple[str, Model]]) -> tuple[Mutant, ...]:
     """Mutants from a table: name to sentence and model."""
     return tuple(Mutant(name, sentence, model) for name, (sentence, model) in table.items())
+
+
+def rounding_mutants(
+    table: Mapping[str, tuple[str, Mapping[str, str]]],
+    *,
+    undeclared_in: str | None = None,
+    dtypes: Sequence[str] = DTYPES,
+    harmless: str = "",
+) -> tuple[Mutant, ...]:
+    """Rounding bugs from a table: name to sentence and formats by quantity."""
+    return tuple(
+        Mutant(
+            name,
+            sentence,
+            rounds=rounds,
+            undeclared_in=undeclared_in,
+            dtypes=tuple(dtypes),
+            harmless=harmless,
+        )
+        for name, (sentence, rounds) in table.items()
+    )
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ spec = Spec(
             "b2.hq4.hkv2.d64.capacity64/steps-append5.attend.decode7/normal",
             "b1.hq1.hkv1.d32.capacity40/steps-append33.attend.append7.attend/large-logit",
             "b1.hq2.hkv2.d32.capacity130/steps-append127.decode3/heavy-tailed",
+            "b1.hq1.hkv1.d16.capacity4500/steps-append4500.attend/stagnant",
             "b1.hq2.hkv2.d64.capacity256/steps-append200.decode4/captured",
         ),
         core=(

@@ -28,6 +28,7 @@ SMOKE = (
     "b1.h2.tq40.tk100.d32/default/value-offset",
     "b1.h2.tq40.tk100.d32/default/one-hot",
     "b1.h2.tq33.tk50.d32/keep-0.5/normal",
+    "b1.h1.tq2.tk4500.d16/default/stagnant",
     "b1.h4.tq128.tk128.d32/default/captured",
     "b1.h2.tq64.tk256.d64/causal-bottom-right/captured",
 )
@@ -52,6 +53,7 @@ CORE = (
     "b2.h4.tq150.tk300.d64/mask-per-head+keep-0.5/normal",
     "b2.h2.tq20.tk30.d22.dv41/causal-top-left+keep-0.1/normal",
     "b1.h1.tq512.tk512.d64/causal-bottom-right/normal",
+    "b2.h4.tq128.tk1024.d16/default/normal",  # many rows: their mean square error is known well
     "b1.h1.tq256.tk1024.d64/default/normal",
     "b1.h4.tq256.tk256.d32/causal-bottom-right/captured",
     "b1.h2.tq256.tk256.d64/mask-padding/captured",

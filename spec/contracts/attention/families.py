@@ -88,6 +88,13 @@ def _faint(rng: Rng, x: Arrays, options: Options) -> None:
     x["v"][..., half:, :] = 0.0
 
 
+def _stagnant(rng: Rng, x: Arrays, options: Options) -> None:
+    """Every weight is 1 before normalisation, and every key has the values of the first: 16 to 32,
+    so that the sum over 4,100 keys is beyond float16."""
+    x["q"][...] = 0.0
+    x["v"][...] = 16 + 16 * (abs(x["v"][..., :1, :]) % 1)
+
+
 def _zero_query(rng: Rng, x: Arrays, options: Options) -> None:
     x["q"][...] = 0.0
 
@@ -153,6 +160,7 @@ FAMILIES: Mapping[str, Family] = families(
     coherent={
         "uniform": ("zero keys: every allowed key weighs the same", _scaled(1, 0)),
         "zero-query": ("zero queries: out is the mean of the values", _changed(_zero_query)),
+        "stagnant": ("equal weights, equal values: narrow sums stop growing", _changed(_stagnant)),
         "unit-value": ("values of one: out is 1 where any key is seen", _changed(_unit_value)),
         "value-offset": ("values near 100: errors of the row sum show", _changed(_value_offset)),
         "cancelling": ("values that cancel in pairs of equal weight", _changed(_cancelling)),

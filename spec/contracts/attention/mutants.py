@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kernelproof.spec.language import Mutant, Outputs, mutants, option_words
+from kernelproof.spec.language import Mutant, Outputs, mutants, option_words, rounding_mutants
 
 Reference = Callable[..., Any]
 
@@ -106,6 +106,14 @@ def _no_max(e: Any) -> Outputs:
     return {"out": np.where(total > 0, exps / total @ e.v, 0), "lse": np.log(total[..., 0])}
 
 
+def _uniform(e: Any) -> Outputs:
+    """Every key that a query sees weighs the same."""
+    seen = ~np.isneginf(e.scores)
+    count = seen.sum(-1)
+    weights = seen / np.maximum(count, 1)[..., None]
+    return {"out": weights @ e.v, "lse": np.log(count)}
+
+
 def _softmax_over_queries(e: Any) -> Outputs:
     exps = np.exp(e.scores - e.scores.max(-2, keepdims=True, initial=-np.inf))
     return {"out": np.nan_to_num(exps / exps.sum(-2, keepdims=True)) @ e.v}
@@ -146,6 +154,7 @@ _SHARED = mutants(
             "returns the mean of V: flat inputs accept it",
             _result(_mean_of_values),
         ),
+        "uniform": ("weighs every visible key the same", _result(_uniform)),
         "copy-of-values": ("returns V itself", _result(_copy_of_values)),
         "prefix": ("reads the first half of the keys only", _result(_prefix)),
         "scale-missing": ("does not scale the logits", _scale(lambda x: x["q"].shape[-1] ** 0.5)),
@@ -218,6 +227,55 @@ _SHARED = mutants(
 )
 
 
+ROUNDING_MUTANTS = (
+    *rounding_mutants(
+        {
+            "accumulator-in-bfloat16": (
+                "the sum of P V is accumulated in bfloat16",
+                {"accumulator": "bfloat16"},
+            ),
+            "accumulator-in-float16": (
+                "the sum of P V is accumulated in float16",
+                {"accumulator": "float16"},
+            ),
+            "sum-in-bfloat16": ("the running row sum is kept in bfloat16", {"sum": "bfloat16"}),
+            "scores-accumulated-in-bfloat16": (
+                "the dot products q k are accumulated in bfloat16",
+                {"products": "bfloat16"},
+            ),
+            "lse-in-bfloat16": ("lse is rounded to bfloat16", {"lse": "bfloat16"}),
+        }
+    ),
+    *rounding_mutants(
+        {
+            "weights-in-bfloat16": (
+                "P is rounded to bfloat16 before it multiplies V, undeclared",
+                {"weights": "bfloat16"},
+            ),
+            "scores-in-bfloat16": (
+                "S is stored in bfloat16, undeclared",
+                {"scores": "bfloat16"},
+            ),
+            "scaled-query-in-bfloat16": (
+                "scale q is rounded to bfloat16, undeclared",
+                {"scaled_query": "bfloat16"},
+            ),
+        },
+        undeclared_in="strict32",
+    ),
+    *rounding_mutants(
+        {
+            "operands-in-tf32": (
+                "products take TF32 operands, undeclared",
+                {"operands": "tf32"},
+            )
+        },
+        dtypes=("float64", "float32"),
+        harmless="16-bit numbers are TF32 numbers",
+    ),
+)
+
+
 _OPTION_OF = {"mask": "mask", "dropout": "keep", "causal": "causal"}
 
 
@@ -227,7 +285,7 @@ def attention_mutants(options: str, *, without: Sequence[str] = ()) -> tuple[Mut
     wanted = {"mask-finite": "causal"}  # it shows in rows that causal empties, too
     return tuple(
         m
-        for m in _SHARED
+        for m in (*_SHARED, *ROUNDING_MUTANTS)
         if m.name not in without
         and wanted.get(m.name, _OPTION_OF.get(m.name.partition("-")[0], taken[0])) in taken
     )

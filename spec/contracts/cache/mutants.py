@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from kernelproof.reference.attention.grouped_query import grouped_query
 from kernelproof.reference.cache.contiguous import Contiguous
-from kernelproof.spec.language import Outputs, mutants
+from kernelproof.spec.contracts.attention.mutants import ROUNDING_MUTANTS
+from kernelproof.spec.language import Outputs, mutants, rounding_mutants
 
 Array = npt.NDArray[Any]
 
@@ -56,8 +57,22 @@ def _nan_hidden(reference: Any, x: Mapping[str, Any], options: Any) -> Outputs:
     return {"out": np.nan_to_num(exact.out), "lse": np.nan_to_num(exact.lse, neginf=-np.inf)}
 
 
-CACHE_MUTANTS = mutants(
+def _zeros(reference: Any, x: Mapping[str, Any], options: Any) -> Outputs:
+    exact = reference(**x)
+    return {"out": 0 * exact.out, "lse": 0 * exact.out[..., 0]}
+
+
+def _mean_of_values(reference: Any, x: Mapping[str, Any], options: Any) -> Outputs | None:
+    exact = reference(**x)
+    if not exact.v.shape[2]:
+        return None
+    return {"out": np.broadcast_to(exact.v.mean(2, keepdims=True), exact.out.shape)}
+
+
+_EXACT = mutants(
     {
+        "zeros": ("returns zeros", _zeros),
+        "mean-of-values": ("returns the mean of the values appended", _mean_of_values),
         "empty-attend-nan": ("attend before any append divides 0 by 0", _empty_attend_nan),
         "nan-hidden": ("NaN is replaced by zero", _nan_hidden),
         "last-token-lost": (
@@ -79,4 +94,19 @@ CACHE_MUTANTS = mutants(
             _state(lambda k, v, g: (0 * k + k[:1], 0 * v + v[:1])),
         ),
     }
+)
+
+CACHE_MUTANTS = (
+    *_EXACT,
+    *ROUNDING_MUTANTS,
+    *rounding_mutants(
+        {
+            "stored-in-bfloat16": (
+                "keys and values are stored in bfloat16",
+                {"stored": "bfloat16"},
+            ),
+        },
+        dtypes=("float64", "float32", "float16"),
+        harmless="they are bfloat16",
+    ),
 )

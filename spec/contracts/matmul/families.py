@@ -39,6 +39,13 @@ def _cancelling(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
     return x
 
 
+def _stagnant(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
+    """All products of a sum are equal, 16 to 64: 4,100 of them are beyond float16."""
+    (m, k), n = shapes["a"], shapes["b"][1]
+    rows, columns = 4 + 4 * rng.random((m, 1)), 4 + 4 * rng.random((1, n))
+    return {"a": np.repeat(rows, k, axis=1), "b": np.repeat(columns, k, axis=0)}
+
+
 def _bits(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
     return {name: rng.integers(0, 2, shape).astype(float) for name, shape in shapes.items()}
 
@@ -73,6 +80,7 @@ FAMILIES: Mapping[str, Family] = families(
     },
     coherent={
         "cancelling": ("products that cancel in pairs", _cancelling),
+        "stagnant": ("equal products: narrow sums stop growing", _stagnant),
         "bits": ("zeros and ones: every product and sum is exact", _bits),
         "identity": ("a of zeros and ones, b the identity", _identity),
         "nonfinite": ("a NaN, infinities, infinity times zero", _nonfinite),

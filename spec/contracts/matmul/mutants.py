@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernelproof.spec.language import Outputs, mutants
+from kernelproof.spec.language import Outputs, mutants, rounding_mutants
 
 Array = npt.NDArray[Any]
 
@@ -36,20 +36,6 @@ def _tail(a: Any, b: Any) -> Any:
     return a, np.concatenate([b[:, :-ragged], b[:, -16 - ragged : -16]], axis=1)
 
 
-def _bfloat16_sum(a: Any, b: Any) -> Any:
-    """Chunks of 16 products, the running sum rounded to 8 bits."""
-    total = np.zeros((a.shape[0], b.shape[1]))
-    for start in range(0, a.shape[1], 16):
-        total = total + a[:, start : start + 16].astype(float) @ b[start : start + 16].astype(float)
-        mantissa, exponent = np.frexp(total)
-        total = np.ldexp(np.rint(mantissa * 256) / 256, exponent)
-    return total
-
-
-def _sum_in_bfloat16(reference: Any, x: Mapping[str, Any], options: Mapping[str, Any]) -> Outputs:
-    return {"out": _bfloat16_sum(x["a"], x["b"])}
-
-
 def _zero_times_infinity(a: Any, b: Any) -> Any:
     return np.nan_to_num(a, posinf=6e4, neginf=-6e4), np.nan_to_num(b, posinf=6e4, neginf=-6e4)
 
@@ -59,7 +45,7 @@ def _empty_sum_unwritten(reference: Any, x: Mapping[str, Any], options: Any) -> 
     return None if x["a"].shape[1] else {"out": np.full(out.shape, np.nan)}
 
 
-MATMUL_MUTANTS = mutants(
+_EXACT = mutants(
     {
         "empty-sum-unwritten": ("k = 0 leaves out as it was allocated", _empty_sum_unwritten),
         "zeros": (
@@ -79,7 +65,6 @@ MATMUL_MUTANTS = mutants(
             "a square a is read transposed",
             _changed(lambda a, b: (a.T, b) if a.shape[0] == a.shape[1] else None),
         ),
-        "sum-in-bfloat16": ("sums are accumulated in bfloat16", _sum_in_bfloat16),
         "nonfinite-clipped": (
             "NaN and infinities are replaced by finite numbers",
             _changed(_zero_times_infinity),
@@ -89,4 +74,19 @@ MATMUL_MUTANTS = mutants(
             _changed(lambda a, b: (1.01 * a, b)),
         ),
     }
+)
+
+MATMUL_MUTANTS = (
+    *_EXACT,
+    *rounding_mutants(
+        {
+            "sum-in-bfloat16": ("sums are accumulated in bfloat16", {"accumulator": "bfloat16"}),
+            "sum-in-float16": ("sums are accumulated in float16", {"accumulator": "float16"}),
+        }
+    ),
+    *rounding_mutants(
+        {"operands-in-tf32": ("a and b are rounded to TF32, undeclared", {"operands": "tf32"})},
+        dtypes=("float64", "float32"),
+        harmless="16-bit numbers are TF32 numbers",
+    ),
 )

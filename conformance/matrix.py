@@ -1,0 +1,127 @@
+"""The kill matrix: planted bugs against gates, dtype by dtype, beside the rules used elsewhere."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from fnmatch import fnmatchcase
+from typing import Any
+
+from kernelproof.conformance.power import RULES, Kill, Power, measure
+from kernelproof.conformance.report import ratio_text
+from kernelproof.spec.catalogue import load_spec, spec_names
+
+SHORT = {"worst-case": "", "probable": "p", "mean-square": "m"}
+
+
+def chosen_specs(patterns: Sequence[str]) -> list[str]:
+    """Specs by glob. Raises LookupError, with the nearest name, for a pattern that fits none."""
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in spec_names()):
+            load_spec(pattern)  # says which name is near
+    return [n for n in spec_names() if not patterns or any(fnmatchcase(n, p) for p in patterns)]
+
+
+def measure_all(names: Sequence[str]) -> Iterator[Power]:
+    """The power of each spec in each of its dtypes, in as many processes as there are cores."""
+    tasks = [(name, dtype) for name in names for dtype in load_spec(name).domain.dtypes]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), context, _one_thread) as pool:
+        yield from pool.map(_measure, tasks)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _measure(task: tuple[str, str]) -> Power:
+    name, dtype = task
+    return measure(load_spec(name), dtype)
+
+
+def table(powers: Sequence[Power]) -> list[str]:
+    """The matrix of one spec: a row per planted bug, a column per dtype and per other rule."""
+    spec = load_spec(powers[0].spec)
+    dtypes = [p.dtype for p in powers]
+    head = ["planted bug", *dtypes, *RULES]
+    rows = [_row(spec.mutants[i].name, [p.bugs[i] for p in powers]) for i in range(_count(powers))]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [f"{spec.name}: {_count(powers)} planted bugs, {powers[0].cases} smoke cases"]
+    for row in [head, *rows]:
+        first, *others = row
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([f"  {first:<{widths[0]}}", *cells]))
+    return lines
+
+
+def _count(powers: Sequence[Power]) -> int:
+    return len(powers[0].bugs)
+
+
+def _row(name: str, kills: Sequence[Kill]) -> list[str]:
+    meant = [k for k in kills if not k.harmless]
+    noticed = [f"{sum(rule in k.rules for k in meant)}/{len(meant)}" for rule in RULES]
+    return [name, *map(_cell, kills), *noticed]
+
+
+def _cell(kill: Kill) -> str:
+    """The largest ratio under the first gate that rejects it."""
+    if kill.harmless:
+        return "harmless"
+    if not kill.gate:
+        return "SURVIVES"
+    return f"{ratio_text(kill.ratios[kill.gate])}{SHORT[kill.gate]}"
+
+
+def summary(powers: Sequence[Power]) -> list[str]:
+    """How many bugs the gates and the other rules noticed, and how many right variants they
+    rejected."""
+    bugs = [k for p in powers for k in p.bugs if not k.harmless]
+    right = [k for p in powers for k in p.right]
+    lines = [f"{'':<14}{'bugs noticed':>16}{'right ones rejected':>22}"]
+    for rule in ("these gates", *RULES):
+        ours = rule == "these gates"
+        noticed = sum(bool(k.gate) if ours else rule in k.rules for k in bugs)
+        rejected = sum(bool(k.gate) if ours else rule in k.rules for k in right)
+        share, wrong = f"{noticed:,}/{len(bugs):,}", f"{rejected:,}/{len(right):,}"
+        lines.append(f"{rule:<14}{share:>16}{wrong:>22}")
+    return [*lines, *notes(powers)]
+
+
+def notes(powers: Sequence[Power]) -> list[str]:
+    """What survives, what is rejected in error, and which bugs are none in some dtype."""
+    lines = []
+    for power in powers:
+        lines += [
+            f"SURVIVES  {kill.spec}  {kill.name}  {kill.dtype}: no gate rejects it"
+            for kill in power.survivors
+        ]
+        for kill in power.false_alarms:
+            what = f"{kill.gate} ratio {ratio_text(kill.ratios[kill.gate])} at {kill.case}"
+            lines.append(f"FALSE ALARM  {kill.spec}  {kill.name}  {kill.dtype}: {what}")
+    excused: dict[tuple[str, str], list[str]] = {}
+    for kill in (k for p in powers for k in p.bugs if k.harmless):
+        excused.setdefault((kill.name, kill.harmless), []).append(kill.dtype)
+    for (name, why), dtypes in excused.items():
+        lines.append(f"harmless: {name} in {', '.join(dict.fromkeys(dtypes))}: {why}")
+    return lines
+
+
+def to_json(powers: Sequence[Power]) -> dict[str, Any]:
+    """Plain JSON."""
+    return {
+        "specs": [
+            {
+                "spec": p.spec,
+                "dtype": p.dtype,
+                "cases": p.cases,
+                "bugs": [k.to_json() for k in p.bugs],
+                "right": [k.to_json() for k in p.right],
+            }
+            for p in powers
+        ]
+    }

@@ -1,0 +1,1 @@
+"""Algorithms with every rounding in the open: right ones, and planted rounding bugs."""

@@ -1,0 +1,125 @@
+"""The simulations by family: what a reference leaves decides which one serves its spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from kernelproof.conformance.simulation.arithmetic import Arithmetic
+from kernelproof.conformance.simulation.attention import standard_attention, tiled_attention
+from kernelproof.conformance.simulation.matmul import tiled_product
+from kernelproof.reference.attention.scaled_dot_product import Attention
+from kernelproof.reference.matmul.tiled import Product
+from kernelproof.spec.language import Mutant
+from kernelproof.spec.rounding import PRESETS, Precision, resolve_precision
+
+Array = npt.NDArray[Any]
+Simulation = Callable[[Any, Arithmetic], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """The simulations of one family of algorithms.
+
+    usual: the one that planted bugs are changes of. eager: operator by operator, as torch would.
+    others: right in other ways: tiles, splits, order.
+    size: numbers that a simulation of a record rounds, roughly: what its time goes with.
+    """
+
+    usual: Simulation
+    eager: Simulation
+    others: Mapping[str, Simulation]
+    size: Callable[[Any], int]
+
+
+FAMILIES: Mapping[type, Family] = {
+    Attention: Family(
+        usual=tiled_attention,
+        eager=standard_attention,
+        others={
+            "narrow-tiles": partial(tiled_attention, tile=16),
+            "wide-tiles": partial(tiled_attention, tile=128),
+            "split-keys": partial(tiled_attention, tile=32, splits=3),
+            "standard": standard_attention,
+        },
+        size=lambda exact: exact.scores.size,
+    ),
+    Product: Family(
+        usual=tiled_product,
+        eager=tiled_product,
+        others={"split-k": partial(tiled_product, splits=3)},
+        size=lambda exact: exact.out.size * exact.a.shape[1] // 16,
+    ),
+}
+
+DECLARED: Mapping[str, Precision] = {
+    **PRESETS,
+    "truncating": Precision("truncating", truncating=True),
+    "scaled-query-cast": Precision("scaled-query-cast", scaled_query="input", weights="input"),
+}
+"""Declared roundings that right simulations are run with."""
+
+_NOT_FOR = {
+    "float64": ("strict32", "mixed16", "eager16", "tf32", "fp8", "truncating", "scaled-query-cast"),
+    "float32": ("strict64", "mixed16", "eager16", "fp8", "scaled-query-cast"),
+    "float16": ("strict64", "tf32", "fp8"),
+    "bfloat16": ("strict64", "tf32", "fp8"),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A right simulation: how it goes about it, and the roundings that it makes and declares."""
+
+    name: str
+    precision: Precision
+    simulation: Simulation
+
+    def run(self, exact: Any, dtype: str) -> dict[str, Array]:
+        """Its outputs, before the last rounding to their dtypes."""
+        return _arrays(self.simulation(exact, Arithmetic.of(self.precision, dtype)))
+
+
+def family_of(exact: Any) -> Family | None:
+    """The simulations that a reference's record can be given to, if there are any."""
+    return FAMILIES.get(type(exact))
+
+
+def right_variants(exact: Any, dtype: str) -> Iterator[Variant]:
+    """Every way to be right: each declared precision, and with the usual ones each order."""
+    family = FAMILIES[type(exact)]
+    for name, precision in DECLARED.items():
+        if name in _NOT_FOR[dtype]:
+            continue
+        normalised = precision.normalised
+        yield Variant(name, precision, family.eager if normalised else family.usual)
+    usual = resolve_precision(None, dtype)
+    for name, simulation in family.others.items():
+        precision = replace(usual, normalised=True) if name == "standard" else usual
+        yield Variant(name, precision, simulation)
+
+
+def simulate(mutant: Mutant, exact: Any, dtype: str, precision: Precision) -> dict[str, Array]:
+    """The outputs of a rounding bug in an implementation that declares ``precision``."""
+    rounded = Arithmetic.of(precision, dtype, mutant.rounds)
+    return _arrays(FAMILIES[type(exact)].usual(exact, rounded))
+
+
+def eager(exact: Any, dtype: str) -> dict[str, Array]:
+    """What plain operators of torch give in the dtype of the inputs: each one rounds its result."""
+    quantities = ("scaled_query", "scores", "logits", "exps", "probs", "weights", "dropout", "out")
+    rounded = Arithmetic(formats=dict.fromkeys(quantities, dtype))
+    if dtype == "float64":
+        rounded = Arithmetic(formats={}, default="float64")
+    return _arrays(FAMILIES[type(exact)].eager(exact, rounded))
+
+
+def _arrays(outputs: Mapping[str, Tensor]) -> dict[str, Array]:
+    return {name: np.asarray(torch.Tensor.numpy(tensor)) for name, tensor in outputs.items()}

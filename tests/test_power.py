@@ -1,0 +1,107 @@
+"""The suite can fail: every planted bug is noticed in every dtype, no right variant is rejected."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+
+import pytest
+
+from kernelproof.conformance import matrix
+from kernelproof.conformance.power import RULES, Kill, Power, measure
+from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.rounding import DTYPES
+
+EACH = pytest.mark.parametrize("dtype", DTYPES)
+EACH_SPEC = pytest.mark.parametrize("name", spec_names())
+
+
+@cache
+def power_of(name, dtype) -> Power:
+    return measure(load_spec(name), dtype)
+
+
+@EACH_SPEC
+@EACH
+def test_every_planted_bug_is_ten_bounds_off_in_some_smoke_case(name, dtype):
+    bugs = power_of(name, dtype).bugs
+    assert [k.name for k in bugs if not k.adequate and not k.harmless] == []
+
+
+@EACH_SPEC
+@EACH
+def test_a_bug_that_is_called_harmless_is_within_the_bound_of_every_smoke_case(name, dtype):
+    harmless = [k for k in power_of(name, dtype).bugs if k.harmless]
+    assert [k.name for k in harmless if k.gate] == []
+
+
+@EACH_SPEC
+@EACH
+def test_no_gate_rejects_a_right_variant(name, dtype):
+    power = power_of(name, dtype)
+    assert power.right
+    assert [(k.name, k.ratios, k.case) for k in power.false_alarms] == []
+
+
+def test_the_other_rules_miss_bugs_that_the_gates_notice():
+    bugs = power_of("attention.flash", "bfloat16").bugs
+    missed = {rule: [k.name for k in bugs if rule not in k.rules] for rule in RULES}
+    assert "scale-off-0.1-percent" in missed["1e-2"]
+    assert "lse-in-bfloat16" in missed["2x eager"]
+
+
+def test_the_default_tolerances_of_torch_reject_right_kernels():
+    right = {k.name: k for k in power_of("attention.flash", "bfloat16").right}
+    assert "assert_close" in right["mixed16"].rules
+
+
+def power(**kills) -> Power:
+    bugs = [Kill("matmul.tiled", m.name, "float16") for m in load_spec("matmul.tiled").mutants]
+    for kill in bugs:
+        kill.add({"worst-case": kills.get(kill.name, 99.0)}, "case", set(RULES))
+    right = Kill("matmul.tiled", "usual", "float16", ratios={"probable": kills.get("right", 0.1)})
+    return Power("matmul.tiled", "float16", bugs, [right], 3)
+
+
+def test_a_bug_that_no_gate_rejects_is_shown_as_a_survivor():
+    measured = power(zeros=0.5)
+    assert [k.name for k in measured.survivors] == ["zeros"]
+    assert any("zeros" in line and "SURVIVES" in line for line in matrix.table([measured]))
+    said = matrix.summary([measured])
+    assert "SURVIVES  matmul.tiled  zeros  float16: no gate rejects it" in said
+
+
+def test_a_right_variant_that_a_gate_rejects_is_shown_as_a_false_alarm():
+    measured = power(right=1.5)
+    assert [k.name for k in measured.false_alarms] == ["usual"]
+    assert any(
+        line.startswith("FALSE ALARM  matmul.tiled  usual") for line in matrix.notes([measured])
+    )
+
+
+def test_a_ratio_of_exactly_one_is_no_kill():
+    assert [k.name for k in power(zeros=1.0).survivors] == ["zeros"]
+
+
+def test_the_matrix_counts_the_bugs_that_each_rule_noticed():
+    [row] = [line for line in matrix.summary([power()]) if line.startswith("1e-2")]
+    assert "11/11" in row
+    assert "0/1" in row
+
+
+def test_an_unknown_spec_is_answered_with_the_nearest(capsys):
+    from kernelproof.conformance.cli import EXIT_USAGE
+    from kernelproof.conformance.cli import power as command
+
+    assert command(spec=["matmul.tile"], json_=None) == EXIT_USAGE
+    assert "did you mean 'matmul.tiled'?" in capsys.readouterr().err
+
+
+def test_the_command_writes_every_bug_as_json(tmp_path, monkeypatch, capsys):
+    from kernelproof.conformance.cli import power as command
+
+    monkeypatch.setattr(matrix, "measure_all", lambda names: iter([power(zeros=0.5)]))
+    assert command(spec=["matmul.tiled"], json_=str(tmp_path / "power.json")) == 1
+    [found] = json.loads((tmp_path / "power.json").read_text())["specs"]
+    assert {bug["name"]: bug["gate"] for bug in found["bugs"]}["zeros"] == ""
+    assert "11 planted bugs, 3 smoke cases" in capsys.readouterr().out
