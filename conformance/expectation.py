@@ -65,12 +65,27 @@ def needs_extended(case: Case, precision: Precision) -> bool:
 def expect(
     spec: Spec, case: Case, precision: Precision, seed: str, exact: bool
 ) -> tuple[list[Step], list[Expected]]:
-    """Inputs, exact results and bounds of a case; ``exact`` allows no error but one rounding.
+    """Inputs, exact results and bounds of a case; ``exact`` allows no error but one rounding."""
+    steps = draw(spec, case, seed)
+    generic = spec.domain.generic(case)
+    return steps, expect_steps(spec, case, steps, precision, exact=exact, generic=generic)
+
+
+def expect_steps(
+    spec: Spec,
+    case: Case,
+    steps: Sequence[Step],
+    precision: Precision,
+    *,
+    exact: bool = False,
+    generic: bool = False,
+) -> list[Expected]:
+    """Exact results and bounds of steps with inputs in the dtype of a case; ``generic``: inputs
+    whose rounding errors are independent.
 
     What is as fine as float64 is computed in extended precision, and the reference's own error,
     bounded by the same formula, is added to the bound.
     """
-    steps = draw(spec, case, seed)
     extended = needs_extended(case, precision)
     wide = np.longdouble if extended else np.float64
     rounding, bits = precision.rounding(case.dtype), extended_significand()
@@ -81,7 +96,7 @@ def expect(
         return spec.accuracy.worst_case(record, reference_rounding(case.dtype, bits))
 
     def spreads_of(record: Any, own: Mapping[str, Array]) -> Mapping[str, Spread]:
-        if exact or spec.accuracy.spread is None or not spec.domain.generic(case):
+        if not generic or exact or spec.accuracy.spread is None:
             return {}
         spreads = spec.accuracy.spread(_narrowed(record) if extended else record, rounding)
         return {n: replace(s, bias=s.bias + own.get(n, 0.0)) for n, s in spreads.items()}
@@ -104,7 +119,7 @@ def expect(
                 expected.append(Expected(values, bounds, spreads_of(record, own)))
             else:
                 expected.append(Expected(values, {}))
-    return steps, expected
+    return expected
 
 
 class Refusal(str):

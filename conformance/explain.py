@@ -15,7 +15,7 @@ from kernelproof.conformance.capabilities import unknown_word
 from kernelproof.conformance.expectation import draw, evaluate
 from kernelproof.spec.catalogue import load_spec
 from kernelproof.spec.domain import Case
-from kernelproof.spec.language import ON_CHIP, Call, Program, Spec
+from kernelproof.spec.language import ON_CHIP, Call, Clause, Program, Spec
 from kernelproof.spec.machines import MACHINES
 from kernelproof.spec.rounding import DTYPES, resolve_precision
 
@@ -67,9 +67,15 @@ def explain(name: str, words: Sequence[str]) -> dict[str, Any]:
         },
         "roofline": {name: _roof(name, costs, dtype) for name in MACHINES},
         "accuracy": _accuracy(spec, axes, options),
-        "clauses": {clause.anchor: clause.sentence for clause in spec.clauses},
+        "clauses": {clause.anchor: _clause(spec, clause) for clause in spec.clauses},
         "mutants": {mutant.name: mutant.sentence for mutant in spec.mutants},
     }
+
+
+def _clause(spec: Spec, clause: Clause) -> str:
+    """Its sentence, and of a property the options for which it holds."""
+    scope = f" {clause.relation.scope(spec.option_names())}" if clause.relation else ""
+    return f"{clause.sentence}{scope}"
 
 
 def _roof(name: str, costs: Mapping[str, int], dtype: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from kernelproof.conformance.capabilities import Capabilities
 from kernelproof.conformance.client import Worker, WorkerFailure
@@ -26,6 +27,7 @@ from kernelproof.conformance.expectation import (
 )
 from kernelproof.conformance.gates import GATES, MEAN_SQUARE, PROBABLE, WORST_CASE, Gauged, gauge
 from kernelproof.conformance.meters.counts import Counts
+from kernelproof.conformance.properties import Property, outside, pose
 from kernelproof.conformance.reply import BadReply, Reply, StepReply, read_reply
 from kernelproof.conformance.request import build_request
 from kernelproof.conformance.verdict import Result, Verdict
@@ -33,6 +35,7 @@ from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Call, Clause, Step, Tensor
 from kernelproof.spec.rounding import FORMATS, Precision
 
+Array: TypeAlias = npt.NDArray[Any]
 Finding: TypeAlias = dict[str, Any]
 """Fields of a Result that a judgement settles."""
 
@@ -80,15 +83,17 @@ class Judge:
         """The finding of a call, or of why there was none."""
         precision = implementation.precision_at(case.dtype)
         key = (implementation.spec.name, implementation.name, backend)
-        steps, expected = expect(implementation.spec, case, precision, self._seed, clause.exact)
+        steps, judgement = self._judgement(implementation, case, clause)
         if settled := self._without_a_call(key, case, clause, precision):
             return settled
+        if reason := judgement.outside():
+            return {"verdict": Verdict.UNSUPPORTED, "message": reason}
         request, storages = build_request(implementation, case, clause, steps)
         try:
             answer = worker.run(request, storages)
             reply = read_reply(*answer, runs=request["repeat"], steps=len(steps))
             self._hangs[key] = 0
-            found = Judgement(implementation, case, clause, steps, expected).of(reply, backend)
+            found = judgement.of(reply, backend)
             if not clause.metric or "verdict" in found:
                 return found
             counts = self._counted[*key, case.id] = _counts_of(reply)
@@ -101,6 +106,17 @@ class Judge:
             worker.restart()  # what else it has sent is not worth reading
             message = f"the worker's reply is malformed: {error}"
             return {"verdict": Verdict.INVALID, "message": message}
+
+    def _judgement(
+        self, implementation: Capabilities, case: Case, clause: Clause
+    ) -> tuple[Sequence[Step], Judgement]:
+        """The steps to take, and what the reply will be held against."""
+        spec, precision = implementation.spec, implementation.precision_at(case.dtype)
+        if clause.relation:
+            posed = pose(spec, case, clause.anchor, precision, self._seed)
+            return posed.steps, PropertyJudgement(implementation, case, clause, posed)
+        steps, expected = expect(spec, case, precision, self._seed, clause.exact)
+        return steps, Judgement(implementation, case, clause, steps, expected)
 
     def _without_a_call(
         self, key: tuple[str, str, str], case: Case, clause: Clause, precision: Precision
@@ -141,6 +157,10 @@ class Judgement:
         self._gates: dict[str, float] = {}
         self._unbounded = 0
 
+    def outside(self) -> str | None:
+        """Why some of the calls are outside what is claimed, where plan and case do not show it."""
+        return None
+
     def of(self, reply: Reply, backend: str) -> Finding:
         """Verdict, ratio, worst element and message, as fields of a Result."""
         first_was_right = True
@@ -153,13 +173,11 @@ class Judgement:
         found = self._ratio()
         backwards = _BACKWARDS if backend == "interpret" else ""
         if self._worst is not None and self._failing:
-            spec, worst = self._implementation.spec, self._worst.comparison
-            like = diagnose(spec, self._case, self._steps, worst.worst, worst.got)
             what = self._worst.message if self._failing == MEAN_SQUARE else ""
-            cited = {"clause": self._cited, "message": what}
+            cited = {"clause": self._cited, "message": what, **self._explained(self._worst)}
             if len(reply.runs) > 1 and first_was_right:
                 cited["message"] = f"the second of two equal calls alone is wrong{backwards}"
-            return {**found, **cited, "verdict": Verdict.FAIL, "resembles": like}
+            return {**found, **cited, "verdict": Verdict.FAIL}
         for clause, message in reply.problems:
             return {**found, "verdict": Verdict.FAIL, "clause": clause, "message": message}
         if idle := self._idle(reply, backend):
@@ -175,6 +193,11 @@ class Judgement:
             )
             return {**found, "verdict": Verdict.UNMEASURED, "message": message}
         return found
+
+    def _explained(self, found: Gauged) -> Finding:
+        """Which planted bug the worst output resembles."""
+        spec, worst = self._implementation.spec, found.comparison
+        return {"resembles": diagnose(spec, self._case, self._steps, worst.worst, worst.got)}
 
     def _idle(self, reply: Reply, backend: str) -> str:
         """Who else did the work of an interpreted kernel, if anyone did."""
@@ -243,19 +266,22 @@ class Judgement:
         wrong = reply.invalid or self._malformed(step, reply, expected, backend)
         if wrong:
             return {"verdict": Verdict.INVALID, "message": wrong}
-        narrow = self._precision.rounding(self._case.dtype).narrow
-        for tensor, output in zip(self._wanted(step), reply.outputs, strict=True):
+        return self._compare(number, reply)
+
+    def _compare(self, number: int, reply: StepReply) -> Finding | None:
+        """Compare the outputs of a step, whose number, shapes and dtypes are right."""
+        for tensor, output in zip(self._wanted(self._steps[number]), reply.outputs, strict=True):
             format = FORMATS[tensor.dtype_in(self._case.dtype)]
-            got = output.array()
-            found = gauge(tensor.name, number, got, expected, format, narrow=narrow)
+            got, expected = output.array(), self._expected[number]
+            found = gauge(tensor.name, number, got, expected, format, narrow=self._narrow)
             if found:
-                self._unbounded += found.comparison.unbounded
                 self._keep(found)
         return None
 
     def _keep(self, found: Gauged) -> None:
         """The largest ratio under each gate, and the output that is worst under the first that
-        fails."""
+        fails; how much has no bound."""
+        self._unbounded += found.comparison.unbounded
         before = self._gates
         self._gates = {
             gate: max(before.get(gate, 0.0), found.ratios.get(gate, 0.0))
@@ -265,6 +291,10 @@ class Judgement:
         gate = self._failing or WORST_CASE
         if self._worst is None or found.ratios.get(gate, 0.0) > before.get(gate, 0.0):
             self._worst = found
+
+    @property
+    def _narrow(self) -> bool:
+        return self._precision.rounding(self._case.dtype).narrow
 
     def _wanted(self, step: Step) -> list[Tensor]:
         """The outputs that the implementation returns of this step, in its order."""
@@ -291,6 +321,48 @@ class Judgement:
                 if have != want:
                     return f"{tensor.name} has {what} {_words(have)}: wanted {_words(want)}"
         return None
+
+
+class PropertyJudgement(Judgement):
+    """The comparison of the calls of one property with each other."""
+
+    def __init__(
+        self, implementation: Capabilities, case: Case, clause: Clause, posed: Property
+    ) -> None:
+        super().__init__(implementation, case, clause, posed.steps, posed.expected)
+        self._posed = posed
+        self._answers: list[dict[str, Array]] = []
+
+    def outside(self) -> str | None:
+        """Limits hold for each of the calls."""
+        return outside(self._implementation, self._case, self._clause, self._posed)
+
+    def _step(self, number: int, reply: StepReply, backend: str) -> Finding | None:
+        settled = super()._step(number, reply, backend)
+        if settled:
+            settled["message"] = f"{self._posed.where(number)}: {settled['message']}"
+        return settled
+
+    def _compare(self, number: int, reply: StepReply) -> Finding | None:
+        wanted = zip(self._wanted(self._steps[number]), reply.outputs, strict=True)
+        self._answers.append({tensor.name: output.array() for tensor, output in wanted})
+        for name, got in self._answers[-1].items():
+            if lost := self._posed.lost(number, name, got):
+                return {"verdict": Verdict.FAIL, "ratio": float("inf"), "message": lost}
+        if len(self._answers) == len(self._steps):
+            for found in self._posed.compare(self._answers, narrow=self._narrow):
+                self._keep(Gauged(found, {WORST_CASE: found.ratio}))
+        return None
+
+    def _ratio(self) -> Finding:
+        return {**super()._ratio(), "gates": None}  # those are on the error
+
+    def _explained(self, found: Gauged) -> Finding:
+        """Which call disagrees, and which planted bug its answer resembles, if any."""
+        worst = found.comparison
+        whole = self._answers[worst.worst.step][worst.worst.output].astype(np.float64)
+        like = super()._explained(replace(found, comparison=replace(worst, got=whole)))
+        return {**like, "message": self._posed.where(worst.worst.step)}
 
 
 def _differing(first: Sequence[StepReply], second: Sequence[StepReply]) -> str:

@@ -45,7 +45,8 @@ def failure_text(result: Result) -> str:
         and result.verdict is Verdict.FAIL
         and (result.ratio or 0) > 1
     ):
-        step = f"step {worst.step + 1}, " if worst.step else ""
+        one = "call" if result.check == "properties" else "step"
+        step = f"{one} {worst.step + 1}, " if worst.step else ""
         index = ", ".join(map(str, worst.index))
         lines += [
             f"  worst   {step}{worst.output}[{index}]: got {worst.got:.7g}, want {worst.want:.7g}",

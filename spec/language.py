@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from kernelproof.spec.accuracy import Accuracy
 from kernelproof.spec.domain import Case, Domain, parse_case
+from kernelproof.spec.relations import Relation
 from kernelproof.spec.rounding import DTYPES, FORMATS
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -23,7 +24,7 @@ Outputs: TypeAlias = Mapping[str, Array]
 Model: TypeAlias = Callable[
     [Callable[..., Any], Mapping[str, Any], Mapping[str, Any]], "Outputs | None"
 ]
-Check = Literal["accuracy", "semantics", "integrity", "costs"]
+Check = Literal["accuracy", "semantics", "properties", "integrity", "costs"]
 Metric = Literal["traffic", "footprint", "flops", "exps", "memory"]
 
 
@@ -175,6 +176,7 @@ class Clause:
     exact: no tolerance: the result is the exact value, rounded once to the dtype of the output.
     repeat: call twice with equal inputs; the results must be equal bit for bit.
     metric: of a clause about costs, what is counted.
+    relation: of a property, the calls to make and what their answers imply of each other.
     """
 
     anchor: str
@@ -186,6 +188,7 @@ class Clause:
     repeat: bool = False
     dtypes: Sequence[str] | None = None
     metric: Metric | None = None
+    relation: Relation | None = None
 
 
 @dataclass(frozen=True)
@@ -358,8 +361,21 @@ class Spec:
         metrics = {clause.metric for clause in self.clauses if clause.metric}
         if metrics and isinstance(self.call, Program):
             raise ValueError(f"spec {self.name}: costs of a program are not counted yet")
+        for clause in self.clauses:
+            self._check_relation(clause)
         if "footprint" in metrics and self.costs.reads is Costs.reads:
             raise ValueError(f"spec {self.name}: its footprint clause wants costs with reads=...")
+
+    def _check_relation(self, clause: Clause) -> None:
+        if (clause.relation is None) == (clause.check == "properties"):
+            raise ValueError(f"{clause.anchor}: a property has a relation, and no other clause has")
+        if clause.relation is None:
+            return
+        if isinstance(self.call, Program):
+            raise ValueError(f"{clause.anchor}: properties of a program are not checked yet")
+        for point in (*clause.smoke, *clause.core):
+            if not clause.relation.fits(self.case(f"{self.domain.dtypes[0]}/{point}")):
+                raise ValueError(f"{clause.anchor}: the property does not hold for {point}")
 
     def __repr__(self) -> str:
         return f"<Spec {self.name}>"

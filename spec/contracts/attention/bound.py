@@ -18,7 +18,7 @@ The remaining terms are the roundings of P, of the two sums, of the division and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,15 +51,10 @@ def _softmax_bound(exact: Attention, rounding: Rounding) -> Mapping[str, Array]:
     sums = gamma(tk, u)
     values, out = abs(exact.v), abs(exact.out)
 
-    spread = np.expm1(logit_error(exact, rounding, blocks))
-    row = (exact.probs * spread).sum(-1, keepdims=True)
-    conditioned = row < 1
-    row = np.where(conditioned, row, 0.0)
-    spread_values = (exact.weights * spread) @ values
-    logits = (spread_values + row * out) / (1 - row)
-
+    term = logit_term(exact, logit_error(exact, rounding, blocks))
+    row, conditioned, logits = term.row, term.conditioned, term.out
     # what follows rounds the computed weights and output, which may be that much larger
-    weighted = (exact.weights @ values + spread_values) / (1 - row)
+    weighted = (exact.weights @ values + term.spread_values) / (1 - row)
     operand = unit_of(rounding.operands)
     # P is an operand of the second product: rounded once more, unless to the same format
     twice = operand if rounding.operands != rounding.weights else 0.0
@@ -84,6 +79,26 @@ def _softmax_bound(exact: Attention, rounding: Rounding) -> Mapping[str, Array]:
         "out": np.where(empty[..., None], 0.0, np.where(conditioned, bound, np.inf)),
         "lse": np.where(empty, 0.0, np.where(conditioned[..., 0], lse, np.inf)),
     }
+
+
+class LogitTerm(NamedTuple):
+    """What errors D of the logits do: r (0 where it is not below 1), (P W)|V|, the error of out."""
+
+    row: Array
+    conditioned: Array
+    spread_values: Array
+    out: Array
+
+
+def logit_term(exact: Attention, error: Array) -> LogitTerm:
+    """The formula on top of this page, for |delta| <= error (b h tq tk)."""
+    spread = np.expm1(error)
+    row = (exact.probs * spread).sum(-1, keepdims=True)
+    conditioned = row < 1
+    row = np.where(conditioned, row, 0.0)
+    spread_values = (exact.weights * spread) @ abs(exact.v)
+    out = (spread_values + row * abs(exact.out)) / (1 - row)
+    return LogitTerm(row, conditioned, spread_values, out)
 
 
 def logit_error(exact: Attention, rounding: Rounding, blocks: int) -> Array:

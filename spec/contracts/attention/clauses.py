@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kernelproof.spec.contracts.attention.cases import with_options
+from kernelproof.spec.contracts.attention.properties import attention_properties
 from kernelproof.spec.contracts.costs import cost_clauses
 from kernelproof.spec.language import Clause, option_words
 
@@ -14,7 +15,7 @@ def attention_clauses(heads: str, options: str = "mask, causal, scale") -> tuple
     taken = option_words(options)
     cut = [
         replace(c, smoke=with_options(taken, c.smoke), core=with_options(taken, c.core))
-        for c in (*_clauses(heads), *attention_cost_clauses(heads))
+        for c in (*_clauses(heads), *attention_properties(heads), *attention_cost_clauses(heads))
     ]
     return tuple(c for c in cut if c.check == "accuracy" or c.smoke)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.spec.contracts.costs import cost_clauses
+from kernelproof.spec.contracts.matmul.properties import MATMUL_PROPERTIES
 from kernelproof.spec.language import Clause
 
 MATMUL_CLAUSES: tuple[Clause, ...] = (
@@ -70,6 +71,7 @@ MATMUL_CLAUSES: tuple[Clause, ...] = (
         smoke=("m65.k257.n65/default/normal",),
         repeat=True,
     ),
+    *MATMUL_PROPERTIES,
     *cost_clauses(
         "matmul",
         smoke=(
