@@ -4,8 +4,8 @@
         [TARGET ...]
 
 Sizes, options, families, dtypes and layouts are drawn at random, and so are the inputs. Where
-inputs are contiguous, the costs of the case are judged too. Right simulations (every declared
-rounding, several tiles and orders) take turns on the simulated cases.
+inputs are contiguous, the costs of the case are judged too, and one property that fits it. Right
+simulations (every declared rounding, several tiles and orders) take turns on the simulated cases.
 """
 
 from __future__ import annotations
@@ -93,23 +93,30 @@ def _run(
     clause = next(c for c in spec.clauses if c.check == "accuracy")
     rng = np.random.default_rng([*seed.encode(), len(implementation.name)])
     cases = spec.domain.random_cases(rng, spec.call.axes, spec.call.axis_defaults)
+    turns = itertools.count()
     claimed = (c for c in cases if not implementation.unsupported(c, clause))
     verdicts: Counter[str] = Counter()
     worst: dict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
     costs: dict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
     failing: list[str] = []
     metered = [c for c in spec.clauses if c.metric and backend in METERED]
+    right = (Verdict.PASS, Verdict.UNMEASURED)
     for case in itertools.islice(claimed, share):
-        judged = [c for c in metered if not implementation.unsupported(case, c)]
+        fitting = [c for c in spec.clauses if c.relation and c.relation.fits(case)]
+        chosen = [fitting[next(turns) % len(fitting)]] if fitting else []
+        judged = [c for c in (*metered, *chosen) if not implementation.unsupported(case, c)]
         for each in [clause, *judged] if case.layout == "contiguous" else [clause]:
             result = suite.check(Planned(implementation, backend, case, each))
-            if each.metric:
-                costs[each.metric] = max(costs[each.metric], (result.ratio or 0.0, case.id))
+            if each.metric or each.relation:
+                key = each.metric or each.anchor
+                costs[key] = max(costs[key], (result.ratio or 0.0, case.id))
             for gate, ratio in (result.gates or {}).items():
                 key = f"{case.dtype} {gate}"
                 worst[key] = max(worst[key], (ratio, case.id))
             verdicts[str(result.verdict)] += each is clause
-            if result.verdict not in (Verdict.PASS, Verdict.UNMEASURED):
+            # calls of a property may go beyond the limits that its case keeps
+            allowed = (*right, Verdict.UNSUPPORTED) if each.relation else right
+            if result.verdict not in allowed:
                 failing.append(f"{each.anchor} {case.id} ratio {result.ratio} {result.message}")
     return {
         "spec": spec.name,

@@ -164,9 +164,9 @@ def trials(spec: Spec, case: Case, clause: Clause) -> Iterator[Trial]:
 def smoke_trials(
     spec: Spec, dtype: str, clauses: Sequence[Clause] | None = None
 ) -> Iterator[Trial]:
-    """All judged steps of the smoke cases of these clauses; of every clause but those about costs,
-    whose values are judged in other cases too."""
-    for clause in clauses or [c for c in spec.clauses if not c.metric]:
+    """All judged steps of the smoke cases of these clauses; of every clause but those about costs
+    and properties, whose values are judged in other cases too."""
+    for clause in clauses or [c for c in spec.clauses if not (c.metric or c.relation)]:
         for case in select_cases(spec, clause, "smoke", [dtype]):
             yield from trials(spec, case, clause)
 
