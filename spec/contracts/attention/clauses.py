@@ -31,6 +31,8 @@ def attention_cost_clauses(heads: str) -> tuple[Clause, ...]:
             f"b1.{h}.tq1.tk300.d64/default/normal",
             # long enough for a tq x tk scratch to stand out from any workspace
             f"b1.{h}.tq600.tk600.d16/default/normal",
+            # tiles beyond the diagonal
+            f"b1.{h}.tq300.tk300.d16/causal-top-left/normal",
             f"b2.{h}.tq60.tk70.d32.dv48/mask-padding/normal",
         ),
         core=(
@@ -216,6 +218,8 @@ def _clauses(heads: str) -> tuple[Clause, ...]:
             smoke=[
                 f"b1.{h}.tq17.tk64.d16/default/beyond-65504",
                 f"b1.{h}.tq17.tk65.d32/default/huge",
+                # a sum of 400,000: it overflows float16, and drifts in bfloat16
+                f"b1.{h}.tq1.tk4096.d16/scale-0.0/value-offset",
             ],
             core=[f"b1.{h}.tq64.tk256.d64/default/rising", f"b1.{h}.tq64.tk256.d64/default/huge"],
         ),

@@ -281,6 +281,7 @@ def shared_costs(pack: Pack) -> Costs:
         assumes="all query heads of a group in one program",
         tiles=("br", "bc", "bd", "bdv"),
         exps=lambda x: (tiled if x.tiles else STANDARD).exps(x),
-        cap=lambda x: max(STANDARD.cap(x), tiled.cap(x)),
+        # whoever names no tiles may materialise S
+        cap=lambda x: tiled.cap(x) if x.tiles else max(STANDARD.cap(x), tiled.cap(x)),
         memory=lambda x: (tiled if x.tiles else STANDARD).memory(x),
     )
