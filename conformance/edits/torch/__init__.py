@@ -1,0 +1,1 @@
+"""Edits of the built-in implementations in torch."""

@@ -1,0 +1,41 @@
+"""Edits of the tiled matrix product in torch."""
+
+from __future__ import annotations
+
+from kernelproof.conformance.edits.editing import Edited, wrong_costs
+
+_PRODUCT = "torch.mm(a[i : i + TILE], b[:, j : j + TILE], out=tile)"
+_ALLOCATED = "out = torch.empty(m, n, dtype=a.dtype, device=a.device)"
+
+COSTS = (
+    *wrong_costs(
+        "traffic",
+        {
+            "b-copied": (
+                "b is copied before it is read",
+                (_ALLOCATED, f"{_ALLOCATED}\n    b = b.clone()"),
+            ),
+            "smaller-tiles": ("tiles are 16 wide and high", ("TILE = 256", "TILE = 16")),
+        },
+    ),
+    *wrong_costs(
+        "flops",
+        {
+            "product-twice": (
+                "every product is computed twice",
+                (_PRODUCT, f"{_PRODUCT}\n            {_PRODUCT}"),
+            )
+        },
+    ),
+    *wrong_costs(
+        "memory",
+        {
+            "unused-scratch": (
+                "an m x n x k scratch is allocated and never read",
+                (_ALLOCATED, f"{_ALLOCATED}\n    scratch = torch.empty(m, n, a.shape[1])"),
+            ),
+        },
+    ),
+)
+
+EDITED = Edited("torch-tiled", "tiled", COSTS)

@@ -1,0 +1,1 @@
+"""Edits of the matrix product in Triton."""

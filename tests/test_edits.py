@@ -1,0 +1,152 @@
+"""Bugs planted in the built-in implementations: the suite catches each by what it gets wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from kernelproof.conformance.edits.catalogue import edited_names, load_edited
+from kernelproof.conformance.edits.editing import Edit, Edited, edited, wrong_values
+from kernelproof.conformance.edits.running import (
+    CONTROL,
+    counted_in,
+    run_edits,
+    source_of,
+    write_target,
+)
+from kernelproof.conformance.verdict import Result
+from kernelproof.spec.catalogue import load_spec, spec_names
+
+EACH_MODULE = pytest.mark.parametrize("module", edited_names())
+
+FEWEST = 7
+"""How many edits of values a Triton kernel has at least."""
+
+UNLIKE = {
+    "out-not-rescaled": "the mutant forgets it every 16 keys, the kernel every 128",
+    "sum-not-rescaled": "the mutant forgets it every 16 keys, the kernel every 128",
+    "first-tile-skipped": "the mutant's tile has 16 keys, the kernel's 128",
+    "last-tile-skipped": "the mutant's tile has 16 keys, the kernel's 128",
+    "last-key-dropped": "it fails first under causal, where the mutant has nothing to change",
+    "padding-counted": "the mutant pads to 16 keys, the kernel to 128",
+    "last-k-tile-skipped": "the mutant's tile has 16 products, the kernel's 64",
+    "ragged-columns-stale": "the mutant's tile has 16 columns, the kernel's 128",
+    "sum-in-bfloat16": "the mutant rounds every 16 products, the kernel every 64",
+}
+"""Edits whose mutant computes something else in the case in which they fail first."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """An implementation with its edits, and the smoke checks of each."""
+
+    edited: Edited
+    results: Mapping[str, list[Result]]
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        return (*self.edited.edits, *self.edited.of_kernels)
+
+    def failing(self, edit: Edit) -> list[Result]:
+        return [r for r in self.results[edit.name] if r.verdict.failing]
+
+    def dtypes(self, edit: Edit) -> set[str]:
+        return {r.dtype for r in self.results[edit.name]}
+
+
+@pytest.fixture(scope="module", params=edited_names())
+def ran(request, tmp_path_factory) -> Ran:
+    folder = tmp_path_factory.mktemp("edits")
+    return Ran(load_edited(request.param), run_edits(request.param, folder))
+
+
+# What the suite says of them ----------------------------------------------------------------------
+
+
+def test_the_unedited_implementation_passes_the_checks_that_its_edits_must_answer(ran):
+    assert {r.verdict for r in ran.results[CONTROL.name]} == {"pass"}
+    control = {(r.clause, r.case) for r in ran.results[CONTROL.name]}
+    for edit in ran.edited.edits:
+        failing = {r.case for r in ran.failing(edit)}
+        asked = {(r.clause, r.case) for r in ran.results[edit.name] if r.case not in failing}
+        assert asked <= control, edit.name
+
+
+def test_an_edit_of_values_fails_in_every_dtype_but_those_where_it_is_harmless(ran):
+    for edit in (e for e in ran.edits if e.metric is None):
+        failed = {r.dtype for r in ran.failing(edit)}
+        assert failed == ran.dtypes(edit) - set(edit.harmless), edit.name
+
+
+def test_an_edit_of_costs_is_right_in_value(ran):
+    for edit in (e for e in ran.edits if e.metric):
+        wrong = [r.clause for r in ran.failing(edit) if ".cost." not in r.clause]
+        assert wrong == [], edit.name
+        assert {r.verdict for r in ran.results[edit.name]} == {"pass", "fail"}, edit.name
+
+
+def test_an_edit_of_costs_is_failed_by_its_count(ran):
+    for edit in (e for e in ran.edits if e.metric):
+        by_it = {r.dtype for r in ran.failing(edit) if r.clause.endswith(f".cost.{edit.metric}")}
+        assert by_it == set(counted_in(ran.edited, edit)), edit.name
+
+
+def test_eight_of_ten_wrong_values_are_told_by_the_mutant_of_their_name(ran):
+    spec = load_spec(ran.results[CONTROL.name][0].spec)
+    mutants = {mutant.name for mutant in spec.mutants} - set(UNLIKE)
+    told = {
+        (edit.name, result.dtype): result.resembles.startswith(f"{edit.name}:")
+        for edit in ran.edits
+        if edit.name in mutants
+        for result in ran.failing(edit)
+    }
+    assert sum(told.values()) >= 0.8 * len(told), [
+        which for which, right in told.items() if not right
+    ]
+
+
+# What they are ------------------------------------------------------------------------------------
+
+
+@EACH_MODULE
+def test_the_texts_of_an_edit_occur_once_in_the_source_that_it_edits(module, tmp_path):
+    what = load_edited(module)
+    write_target(module, tmp_path)
+    names = [edit.name for edit in (CONTROL, *what.edits, *what.of_kernels)]
+    assert len(list(tmp_path.glob("edited_*.py"))) == len(names) == len(set(names))
+    for edit in what.edits:
+        assert edited(source_of(module), edit) != source_of(module), edit.name
+
+
+@EACH_MODULE
+def test_a_kernel_has_edits_of_its_values_in_more_than_a_few_places(module):
+    what = load_edited(module)
+    values = [edit for edit in what.edits if edit.metric is None]
+    assert len(values) >= FEWEST or what.kernels or module.startswith("torch.")
+
+
+@pytest.mark.parametrize(
+    "spec", [s for s in spec_names() if any(c.metric for c in load_spec(s).clauses)]
+)
+def test_every_count_of_a_spec_fails_some_edit(spec):
+    # a footprint is too small where values are skipped: such an edit is wrong in value
+    counted = {c.metric for c in load_spec(spec).clauses if c.metric} - {"footprint"}
+    modules = [m for m in edited_names() if m.partition(".")[2] == spec]
+    for what in map(load_edited, modules):
+        assert {e.metric for e in (*what.edits, *what.of_kernels)} - {None} == counted, what.name
+    assert modules
+
+
+def test_a_text_that_does_not_occur_exactly_once_is_refused():
+    edit = Edit("sign", "subtracts", (("+", "-"),))
+    assert edited("x + y", edit) == "x - y"
+    for source, count in (("x * y", 0), ("x + y + z", 2)):
+        with pytest.raises(ValueError, match=f"edit sign: '\\+' occurs {count} times: wanted once"):
+            edited(source, edit)
+
+
+def test_a_reason_for_an_edit_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="harmless speaks of two: no edit has that name"):
+        wrong_values({"one": ("adds", ("-", "+"))}, harmless={"two": {"float16": "no reason"}})
