@@ -199,6 +199,7 @@ class Mutant:
     outputs like the reference's, or None where the bug has nothing to change. Of a program the
     reference is the bound operation, so that ``reference.__self__`` is its state.
 
+    others: the same bug for tiles of other sizes, for a wrong result to be told by.
     rounds: of a rounding bug, which quantities it rounds to which format; the tiled simulation of
         the spec's family shows what comes of it.
     undeclared_in: the preset that the buggy implementation declares, if not the usual one.
@@ -208,6 +209,7 @@ class Mutant:
     name: str
     sentence: str
     model: Model | None = None
+    others: tuple[Model, ...] = ()
     rounds: Mapping[str, str] = field(default_factory=dict)
     undeclared_in: str | None = None
     dtypes: tuple[str, ...] = DTYPES
@@ -217,6 +219,18 @@ class Mutant:
 def mutants(table: Mapping[str, tuple[str, Model]]) -> tuple[Mutant, ...]:
     """Mutants from a table: name to sentence and model."""
     return tuple(Mutant(name, sentence, model) for name, (sentence, model) in table.items())
+
+
+TILES = (16, 32, 64, 128)
+"""Sizes of tiles that are in use, the smallest first: cases expose a bug of that."""
+
+
+def tile_mutants(table: Mapping[str, tuple[str, Callable[[int], Model]]]) -> tuple[Mutant, ...]:
+    """Mutants whose model depends on the size of a tile: name to sentence and model by size."""
+    return tuple(
+        Mutant(name, sentence, model(TILES[0]), others=tuple(map(model, TILES[1:])))
+        for name, (sentence, model) in table.items()
+    )
 
 
 def rounding_mutants(

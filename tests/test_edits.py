@@ -24,19 +24,6 @@ EACH_MODULE = pytest.mark.parametrize("module", edited_names())
 FEWEST = 7
 """How many edits of values a Triton kernel has at least."""
 
-UNLIKE = {
-    "out-not-rescaled": "the mutant forgets it every 16 keys, the kernel every 128",
-    "sum-not-rescaled": "the mutant forgets it every 16 keys, the kernel every 128",
-    "first-tile-skipped": "the mutant's tile has 16 keys, the kernel's 128",
-    "last-tile-skipped": "the mutant's tile has 16 keys, the kernel's 128",
-    "last-key-dropped": "it fails first under causal, where the mutant has nothing to change",
-    "padding-counted": "the mutant pads to 16 keys, the kernel to 128",
-    "last-k-tile-skipped": "the mutant's tile has 16 products, the kernel's 64",
-    "ragged-columns-stale": "the mutant's tile has 16 columns, the kernel's 128",
-    "sum-in-bfloat16": "the mutant rounds every 16 products, the kernel every 64",
-}
-"""Edits whose mutant computes something else in the case in which they fail first."""
-
 
 @dataclass(frozen=True)
 class Ran:
@@ -93,11 +80,17 @@ def test_an_edit_of_costs_is_failed_by_its_count(ran):
         assert by_it == set(counted_in(ran.edited, edit)), edit.name
 
 
+def as_good_as(name: str) -> set[str]:
+    """Names of bugs that give the same numbers in some case: no key tile but the last, scale 0."""
+    same = {"last-k-tile-skipped": "zeros", "scale-zero-is-default": "scale-ignored"}
+    return {name, same.get(name, name)}
+
+
 def test_eight_of_ten_wrong_values_are_told_by_the_mutant_of_their_name(ran):
     spec = load_spec(ran.results[CONTROL.name][0].spec)
-    mutants = {mutant.name for mutant in spec.mutants} - set(UNLIKE)
+    mutants = {mutant.name for mutant in spec.mutants}
     told = {
-        (edit.name, result.dtype): result.resembles.startswith(f"{edit.name}:")
+        (edit.name, result.dtype): result.resembles.partition(":")[0] in as_good_as(edit.name)
         for edit in ran.edits
         if edit.name in mutants
         for result in ran.failing(edit)

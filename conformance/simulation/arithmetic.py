@@ -44,8 +44,8 @@ def _towards_zero(x: Tensor) -> Tensor:
 class Arithmetic:
     """Formats by quantity; those that are not named have the accumulator's.
 
-    exact products are summed ``PRODUCTS_AT_ONCE`` at a time; with ``truncating`` the sums, and
-    casts to TF32, are cut instead of rounded, as tensor cores do.
+    Products are exact, and summed ``together`` at a time; with ``truncating`` the sums, and casts
+    to TF32, are cut instead of rounded, as tensor cores do.
     """
 
     formats: Mapping[str, str]
@@ -53,6 +53,7 @@ class Arithmetic:
     truncating: bool = False
     normalised: bool = False
     planted: Mapping[str, str] = field(default_factory=dict)
+    together: int = PRODUCTS_AT_ONCE
 
     @classmethod
     def of(
@@ -97,7 +98,7 @@ class Arithmetic:
         if format.name == "float64":
             return total + a @ b
         cut = self.truncating and quantity not in self.planted
-        for first in range(0, a.shape[-1], PRODUCTS_AT_ONCE):
-            part = slice(first, first + PRODUCTS_AT_ONCE)
+        for first in range(0, a.shape[-1], self.together):
+            part = slice(first, first + self.together)
             total = round_to(total + a[..., part] @ b[..., part, :], format, truncating=cut)
         return total

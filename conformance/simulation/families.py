@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kernelproof.conformance.simulation.arithmetic import Arithmetic
+from kernelproof.conformance.simulation.arithmetic import PRODUCTS_AT_ONCE, Arithmetic
 from kernelproof.conformance.simulation.attention import standard_attention, tiled_attention
 from kernelproof.conformance.simulation.matmul import tiled_product
 from kernelproof.reference.attention.scaled_dot_product import Attention
@@ -110,6 +110,16 @@ def simulate(mutant: Mutant, exact: Any, dtype: str, precision: Precision) -> di
     """The outputs of a rounding bug in an implementation that declares ``precision``."""
     rounded = Arithmetic.of(precision, dtype, mutant.rounds)
     return _arrays(FAMILIES[type(exact)].usual(exact, rounded))
+
+
+def simulations(
+    mutant: Mutant, exact: Any, dtype: str, precision: Precision
+) -> Iterator[dict[str, Array]]:
+    """The outputs of a rounding bug, with as many products between two roundings as may be."""
+    rounded = Arithmetic.of(precision, dtype, mutant.rounds)
+    for together in (PRODUCTS_AT_ONCE, 32, 64, 128):
+        simulation = FAMILIES[type(exact)].others.get("wide-tiles", FAMILIES[type(exact)].usual)
+        yield _arrays(simulation(exact, replace(rounded, together=together)))
 
 
 def eager(exact: Any, dtype: str) -> dict[str, Array]:

@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from kernelproof.spec.language import Mutant, Outputs, mutants, option_words, rounding_mutants
+from kernelproof.spec.language import (
+    Mutant,
+    Outputs,
+    mutants,
+    option_words,
+    rounding_mutants,
+    tile_mutants,
+)
 
 Reference = Callable[..., Any]
 
@@ -27,14 +34,30 @@ def _with(**changes: Any) -> Any:
 
 
 def _inputs(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """The bug that computes the right thing for other inputs (unmasked cases only)."""
+    """The bug that computes the right thing for other inputs."""
 
     def model(
         reference: Reference, x: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Outputs | None:
-        if options.keys() & {"mask", "causal", "keep"} or not x["k"].size:
+        if not x["k"].size:
             return None
         return _outputs(reference(**{**x, **change(dict(x))}, **options))
+
+    return model
+
+
+def _unread(first: Callable[[int], int], end: Callable[[int], int]) -> Any:
+    """The bug that does not read the keys from ``first`` to ``end``, which get their number."""
+
+    def model(
+        reference: Reference, x: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Outputs | None:
+        tk = x["k"].shape[-2]
+        key = np.arange(tk)
+        read = (key < first(tk)) | (key >= end(tk))
+        mask = read & options.get("mask", True)
+        with np.errstate(all="ignore"):
+            return _outputs(reference(**x, **{**options, "mask": mask})) if tk else None
 
     return model
 
@@ -90,13 +113,17 @@ def _empty_row_nan(e: Any) -> Outputs | None:
     return {"out": np.where(empty[..., None], np.nan, e.out)} if empty.any() else None
 
 
-def _padding_counted(e: Any) -> Outputs | None:
-    """The zero logits of a last tile of 16 keys, padded, are counted in the row sums."""
-    padding = -e.k.shape[-2] % 16
-    if not padding:
-        return None
-    lse = np.logaddexp(e.lse, np.log(padding))
-    return {"out": e.out * np.exp(e.lse - lse)[..., None], "lse": lse}
+def _padding_counted(tile: int) -> Any:
+    """The zero logits of a last tile of keys, padded, are counted in the row sums."""
+
+    def change(e: Any) -> Outputs | None:
+        padding = -e.k.shape[-2] % tile
+        if not padding:
+            return None
+        lse = np.logaddexp(e.lse, np.log(padding))
+        return {"out": e.out * np.exp(e.lse - lse)[..., None], "lse": lse}
+
+    return _result(change)
 
 
 def _no_max(e: Any) -> Outputs:
@@ -191,15 +218,11 @@ _SHARED = mutants(
         "causal-misses-diagonal": ("causal is off by one: j < i", _causal_shift(-1)),
         "last-key-dropped": (
             "the last key is not read",
-            _inputs(lambda x: {n: x[n][..., :-1, :] for n in "kv"}),
+            _unread(lambda tk: tk - 1, lambda tk: tk),
         ),
         "first-key-dropped": (
             "the first key is not read",
-            _inputs(lambda x: {n: x[n][..., 1:, :] for n in "kv"}),
-        ),
-        "padding-counted": (
-            "the padding of the last tile is counted in the row sum",
-            _result(_padding_counted),
+            _unread(lambda tk: 0, lambda tk: 1),
         ),
         "heads-rotated": (
             "each head reads the values of its neighbour",
@@ -226,6 +249,15 @@ _SHARED = mutants(
     }
 )
 
+
+_PADDING = tile_mutants(
+    {
+        "padding-counted": (
+            "the padding of the last tile is counted in the row sum",
+            _padding_counted,
+        ),
+    }
+)
 
 ROUNDING_MUTANTS = (
     *rounding_mutants(
@@ -285,7 +317,7 @@ def attention_mutants(options: str, *, without: Sequence[str] = ()) -> tuple[Mut
     wanted = {"mask-finite": "causal"}  # it shows in rows that causal empties, too
     return tuple(
         m
-        for m in (*_SHARED, *ROUNDING_MUTANTS)
+        for m in (*_SHARED, *_PADDING, *ROUNDING_MUTANTS)
         if m.name not in without
         and wanted.get(m.name, _OPTION_OF.get(m.name.partition("-")[0], taken[0])) in taken
     )
@@ -319,44 +351,46 @@ GROUP_MUTANTS = mutants(
     }
 )
 
-_TILE = 16
+
+def _online(tile: int, *, rescale_out: bool = True, rescale_sum: bool = True) -> Any:
+    """An online softmax over tiles of keys that forgets to rescale what came before."""
+
+    def change(e: Any) -> Outputs | None:
+        if e.k.shape[-2] <= tile:
+            return None
+        top = np.full((*e.scores.shape[:-1], 1), -np.inf)
+        total, out = np.zeros_like(top), np.zeros_like(e.out)
+        for start in range(0, e.k.shape[-2], tile):
+            scores = e.scores[..., start : start + tile]
+            new = np.maximum(top, scores.max(-1, keepdims=True))
+            shift = np.where(np.isneginf(new), 0, new)
+            exps, rescale = np.exp(scores - shift), np.exp(top - shift)
+            total = total * (rescale if rescale_sum else 1) + exps.sum(-1, keepdims=True)
+            out = out * (rescale if rescale_out else 1) + exps @ e.v[..., start : start + tile, :]
+            top = new
+        safe = np.where(total == 0, 1, total)
+        return {"out": out / safe, "lse": (top + np.log(total))[..., 0]}
+
+    return _result(change)
 
 
-def _online(e: Any, *, rescale_out: bool = True, rescale_sum: bool = True) -> Outputs | None:
-    """An online softmax over tiles of 16 keys that forgets to rescale what came before."""
-    if e.k.shape[-2] <= _TILE:
-        return None
-    top = np.full((*e.scores.shape[:-1], 1), -np.inf)
-    total, out = np.zeros_like(top), np.zeros_like(e.out)
-    for start in range(0, e.k.shape[-2], _TILE):
-        scores = e.scores[..., start : start + _TILE]
-        new = np.maximum(top, scores.max(-1, keepdims=True))
-        shift = np.where(np.isneginf(new), 0, new)
-        exps, rescale = np.exp(scores - shift), np.exp(top - shift)
-        total = total * (rescale if rescale_sum else 1) + exps.sum(-1, keepdims=True)
-        out = out * (rescale if rescale_out else 1) + exps @ e.v[..., start : start + _TILE, :]
-        top = new
-    safe = np.where(total == 0, 1, total)
-    return {"out": out / safe, "lse": (top + np.log(total))[..., 0]}
-
-
-TILE_MUTANTS = mutants(
+TILE_MUTANTS = tile_mutants(
     {
         "out-not-rescaled": (
             "the accumulated output is not rescaled when the maximum grows",
-            _result(lambda e: _online(e, rescale_out=False)),
+            lambda tile: _online(tile, rescale_out=False),
         ),
         "sum-not-rescaled": (
             "the running sum is not rescaled when the maximum grows",
-            _result(lambda e: _online(e, rescale_sum=False)),
+            lambda tile: _online(tile, rescale_sum=False),
         ),
         "last-tile-skipped": (
-            "the last tile of 16 keys is not visited",
-            _inputs(lambda x: {n: x[n][..., : (x[n].shape[-2] - 1) // 16 * 16, :] for n in "kv"}),
+            "the last, ragged tile of keys is not visited",
+            lambda tile: _unread(lambda tk: tk // tile * tile, lambda tk: tk),
         ),
         "first-tile-skipped": (
-            "the first tile of 16 keys is not visited",
-            _inputs(lambda x: {n: x[n][..., 16:, :] for n in "kv"}),
+            "the first tile of keys is not visited",
+            lambda tile: _unread(lambda tk: 0, lambda tk: tile),
         ),
     }
 )

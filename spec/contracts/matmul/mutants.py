@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernelproof.spec.language import Outputs, mutants, rounding_mutants
+from kernelproof.spec.language import Outputs, mutants, rounding_mutants, tile_mutants
 
 Array = npt.NDArray[Any]
 
@@ -23,17 +23,25 @@ def _changed(change: Any) -> Any:
     return model
 
 
-def _last_tile_skipped(a: Any, b: Any) -> Any:
-    whole = a.shape[1] // 16 * 16
-    return (a[:, :whole], b[:whole]) if whole < a.shape[1] else (a[:, :-16], b[:-16])
+def _last_tile_skipped(tile: int) -> Any:
+    def change(a: Any, b: Any) -> Any:
+        whole = max(a.shape[1] - 1, 0) // tile * tile
+        return a[:, :whole], b[:whole]
+
+    return _changed(change)
 
 
-def _tail(a: Any, b: Any) -> Any:
+def _stale_columns(tile: int) -> Any:
     """The last, ragged tile of columns of b is the tile before it."""
-    ragged = b.shape[1] % 16
-    if not ragged or b.shape[1] < 32:
-        return None
-    return a, np.concatenate([b[:, :-ragged], b[:, -16 - ragged : -16]], axis=1)
+
+    def change(a: Any, b: Any) -> Any:
+        ragged = b.shape[1] % tile
+        if not ragged or b.shape[1] < tile:
+            return None
+        stale = b[:, b.shape[1] - tile - ragged : b.shape[1] - tile]
+        return a, np.concatenate([b[:, :-ragged], stale], axis=1)
+
+    return _changed(change)
 
 
 def _zero_times_infinity(a: Any, b: Any) -> Any:
@@ -52,14 +60,9 @@ _EXACT = mutants(
             "returns zeros",
             _changed(lambda a, b: (0 * a, b) if np.isfinite(a).all() else None),
         ),
-        "last-k-tile-skipped": ("the last tile along k is not read", _changed(_last_tile_skipped)),
         "last-product-dropped": (
             "the last product of every sum is missing",
             _changed(lambda a, b: (a[:, :-1], b[:-1])),
-        ),
-        "ragged-columns-stale": (
-            "the last, ragged tile of columns repeats the one before",
-            _changed(_tail),
         ),
         "a-transposed": (
             "a square a is read transposed",
@@ -78,6 +81,15 @@ _EXACT = mutants(
 
 MATMUL_MUTANTS = (
     *_EXACT,
+    *tile_mutants(
+        {
+            "last-k-tile-skipped": ("the last tile along k is not read", _last_tile_skipped),
+            "ragged-columns-stale": (
+                "the last, ragged tile of columns repeats the one before",
+                _stale_columns,
+            ),
+        }
+    ),
     *rounding_mutants(
         {
             "sum-in-bfloat16": ("sums are accumulated in bfloat16", {"accumulator": "bfloat16"}),
