@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from kernelproof.conformance.capabilities import Capabilities
 from kernelproof.conformance.power import trials
@@ -61,7 +60,6 @@ def main() -> int:
         partial(_run, suite, implementation, backend, share, arguments.seed)
         for implementation, backend in chosen
     ]
-    torch.set_num_threads(1)  # of the simulations here; their tensors are small
     specs = list(dict.fromkeys(implementation.spec for implementation, _ in chosen))
     if arguments.simulated:
         part = -(-arguments.simulated // len(specs))

@@ -28,14 +28,8 @@ def measure_all(names: Sequence[str]) -> Iterator[Power]:
     """The power of each spec in each of its dtypes, in as many processes as there are cores."""
     tasks = [(name, dtype) for name in names for dtype in load_spec(name).domain.dtypes]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), context, _one_thread) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), context) as pool:
         yield from pool.map(_measure, tasks)
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _measure(task: tuple[str, str]) -> Power:

@@ -84,7 +84,7 @@ class Variant:
 
     def run(self, exact: Any, dtype: str) -> dict[str, Array]:
         """Its outputs, before the last rounding to their dtypes."""
-        return _arrays(self.simulation(exact, Arithmetic.of(self.precision, dtype)))
+        return _run(self.simulation, exact, Arithmetic.of(self.precision, dtype))
 
 
 def family_of(exact: Any) -> Family | None:
@@ -109,7 +109,7 @@ def right_variants(exact: Any, dtype: str) -> Iterator[Variant]:
 def simulate(mutant: Mutant, exact: Any, dtype: str, precision: Precision) -> dict[str, Array]:
     """The outputs of a rounding bug in an implementation that declares ``precision``."""
     rounded = Arithmetic.of(precision, dtype, mutant.rounds)
-    return _arrays(FAMILIES[type(exact)].usual(exact, rounded))
+    return _run(FAMILIES[type(exact)].usual, exact, rounded)
 
 
 def simulations(
@@ -119,7 +119,7 @@ def simulations(
     rounded = Arithmetic.of(precision, dtype, mutant.rounds)
     for together in (PRODUCTS_AT_ONCE, 32, 64, 128):
         simulation = FAMILIES[type(exact)].others.get("wide-tiles", FAMILIES[type(exact)].usual)
-        yield _arrays(simulation(exact, replace(rounded, together=together)))
+        yield _run(simulation, exact, replace(rounded, together=together))
 
 
 def eager(exact: Any, dtype: str) -> dict[str, Array]:
@@ -128,8 +128,15 @@ def eager(exact: Any, dtype: str) -> dict[str, Array]:
     rounded = Arithmetic(formats=dict.fromkeys(quantities, dtype))
     if dtype == "float64":
         rounded = Arithmetic(formats={}, default="float64")
-    return _arrays(FAMILIES[type(exact)].eager(exact, rounded))
+    return _run(FAMILIES[type(exact)].eager, exact, rounded)
 
 
-def _arrays(outputs: Mapping[str, Tensor]) -> dict[str, Array]:
+def _run(simulation: Simulation, exact: Any, rounded: Arithmetic) -> dict[str, Array]:
+    """Run on one thread: these tensors are small, and more threads take tens of times longer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        outputs = simulation(exact, rounded)
+    finally:
+        torch.set_num_threads(threads)
     return {name: np.asarray(torch.Tensor.numpy(tensor)) for name, tensor in outputs.items()}

@@ -29,7 +29,7 @@ spec = Spec(
             "m100.k100.n100/default/graded",
             "m40.k512.n40/default/cancelling",
             "m64.k384.n128/default/captured",
-            "m4.k8000.n5/default/stagnant",
+            "m9.k8000.n10/default/stagnant",
         ),
         core=(
             *(
