@@ -243,6 +243,9 @@ def explain(
 @app.command()
 def power(
     spec: Specs = None,
+    edits: Annotated[
+        bool, typer.Option("--edits/--no-edits", help="Edits of the built-in kernels, too.")
+    ] = True,
     json_: Annotated[str | None, typer.Option("--json", metavar="F", help="Write as JSON.")] = None,
 ) -> int:
     """Show that the suite can fail: every planted bug against every gate, and what assert_close, a
@@ -251,6 +254,7 @@ def power(
     from pathlib import Path
 
     from kernelproof.conformance import matrix, record
+    from kernelproof.conformance.edits.matrix import edit_table
     from kernelproof.conformance.suite import UsageError
 
     try:
@@ -264,11 +268,17 @@ def power(
         powers.append(list(group))
         print("\n".join([*matrix.table(powers[-1]), ""]), flush=True)
     every = [each for group in powers for each in group]
-    print("\n".join(matrix.summary(every)))
+    edited = []
+    for each in matrix.measure_all_edits(names) if edits else ():
+        edited.append(each)
+        print("\n".join([*edit_table(each), ""]), flush=True)
+    lines = [*matrix.summary(every), *(matrix.edit_summary(edited) if edits else ())]
+    print("\n".join(lines))
     if json_:
         try:
-            record.write(Path(json_), matrix.to_json(every))
+            record.write(Path(json_), matrix.to_json(every, edited))
         except OSError as error:
             print(f"kernelproof: {json_} was not written: {error.strerror}", file=sys.stderr)
             return EXIT_INFRASTRUCTURE
-    return 1 if any(p.survivors or p.false_alarms for p in every) else 0
+    bad = any(p.survivors or p.false_alarms for p in every)
+    return 1 if bad or any(e.survivors or e.alarms for e in edited) else 0

@@ -197,6 +197,19 @@ def _cells(standing: Standing) -> list[str]:
     ]
 
 
+def columns(rows: Sequence[Sequence[str]], words: Sequence[int] = (0,)) -> list[str]:
+    """Lines of a table, indented; columns of numbers are set to the right, those of words left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  "
+        + "  ".join(
+            cell.ljust(width) if number in words else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
     words = (
         cell.ljust(width) if number < _LEFT else cell.rjust(width)

@@ -9,6 +9,7 @@ import pytest
 
 from kernelproof.conformance.edits.catalogue import edited_names, load_edited
 from kernelproof.conformance.edits.editing import Edit, Edited, edited, wrong_values
+from kernelproof.conformance.edits.matrix import EditKill, EditPower, edit_table
 from kernelproof.conformance.edits.running import (
     CONTROL,
     counted_in,
@@ -98,6 +99,23 @@ def test_eight_of_ten_wrong_values_are_told_by_the_mutant_of_their_name(ran):
     assert sum(told.values()) >= 0.8 * len(told), [
         which for which, right in told.items() if not right
     ]
+
+
+@pytest.mark.parametrize(
+    ("by", "harmless", "cell"),
+    [("matmul.accuracy", "", "3"), ("", "no bug here", "harmless"), ("", "", "SURVIVES")],
+)
+def test_the_matrix_says_what_became_of_an_edit(by, harmless, cell):
+    kill = EditKill("sign", "float16", "", by, 3.0 if by else None, harmless)
+    power = EditPower("torch.matmul.tiled", [kill], [])
+    assert edit_table(power)[-1].split()[:2] == ["sign", cell]
+    assert bool(power.survivors) == (cell == "SURVIVES")
+
+
+def test_a_check_that_the_unedited_kernel_fails_is_a_false_alarm():
+    kill = EditKill("sign", "float16", "", "matmul.accuracy", 3.0, "")
+    title, *_ = edit_table(EditPower("torch.matmul.tiled", [kill], ["matmul.accuracy x: fail"]))
+    assert title == "torch.matmul.tiled: 1 edits; unedited: FALSE ALARM matmul.accuracy x: fail"
 
 
 # What they are ------------------------------------------------------------------------------------

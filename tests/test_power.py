@@ -93,7 +93,7 @@ def test_an_unknown_spec_is_answered_with_the_nearest(capsys):
     from kernelproof.conformance.cli import EXIT_USAGE
     from kernelproof.conformance.cli import power as command
 
-    assert command(spec=["matmul.tile"], json_=None) == EXIT_USAGE
+    assert command(spec=["matmul.tile"]) == EXIT_USAGE
     assert "did you mean 'matmul.tiled'?" in capsys.readouterr().err
 
 
@@ -101,7 +101,8 @@ def test_the_command_writes_every_bug_as_json(tmp_path, monkeypatch, capsys):
     from kernelproof.conformance.cli import power as command
 
     monkeypatch.setattr(matrix, "measure_all", lambda names: iter([power(zeros=0.5)]))
-    assert command(spec=["matmul.tiled"], json_=str(tmp_path / "power.json")) == 1
-    [found] = json.loads((tmp_path / "power.json").read_text())["specs"]
+    path = tmp_path / "power.json"
+    assert command(spec=["matmul.tiled"], edits=False, json_=str(path)) == 1
+    [found] = json.loads(path.read_text())["specs"]
     assert {bug["name"]: bug["gate"] for bug in found["bugs"]}["zeros"] == ""
     assert "11 planted bugs, 3 smoke cases" in capsys.readouterr().out
