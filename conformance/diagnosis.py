@@ -31,7 +31,40 @@ SIMULATED_NUMBERS = 1 << 18
 """Simulations are not tried on larger cases, nor where an error is beyond what rounding does."""
 
 
-def diagnose(spec: Spec, case: Case, steps: Sequence[Step], worst: Worst, got: Array) -> str:
+THOROUGH = 8
+"""Failures of an implementation that are compared with every planted bug: that takes seconds."""
+
+
+class Diagnoses:
+    """The planted bugs behind the failures of one implementation.
+
+    A later failure is compared with those that were named before, and with all others only while
+    few failures were.
+    """
+
+    def __init__(self) -> None:
+        self._named: set[str] = set()
+        self._compared = 0
+
+    def name(self, spec: Spec, case: Case, steps: Sequence[Step], worst: Worst, got: Array) -> str:
+        """As :func:`diagnose`."""
+        known = [mutant for mutant in spec.mutants if _words(mutant) in self._named]
+        found = diagnose(spec, case, steps, worst, got, known) if known else ""
+        if not found and self._compared < THOROUGH:
+            self._compared += 1
+            found = diagnose(spec, case, steps, worst, got, spec.mutants)
+        self._named |= {found} if found else set()
+        return found
+
+
+def diagnose(
+    spec: Spec,
+    case: Case,
+    steps: Sequence[Step],
+    worst: Worst,
+    got: Array,
+    among: Sequence[Mutant],
+) -> str:
     """The planted bug whose result a wrong output resembles most, in words, or nothing.
 
     ``got``: the output that ``worst`` speaks of, in float64.
@@ -46,7 +79,7 @@ def diagnose(spec: Spec, case: Case, steps: Sequence[Step], worst: Worst, got: A
         record = reference(**inputs, **options)
         exact = np.asarray(getattr(record, worst.output))
         shares: dict[str, float] = {}
-        for mutant in spec.mutants:
+        for mutant in among:
             for model in (*filter(None, [mutant.model]), *mutant.others):
                 outputs = model(reference, inputs, options) or {}
                 if worst.output in outputs:
@@ -56,15 +89,16 @@ def diagnose(spec: Spec, case: Case, steps: Sequence[Step], worst: Worst, got: A
         best = min(shares, key=shares.__getitem__, default="")
         if best and shares[best] <= 1 - EXPLAINED:
             return best
-        return _rounding_bug(spec, case, record, worst, got, exact)
+        bugs = [mutant for mutant in among if mutant.rounds and case.dtype in mutant.dtypes]
+        return _rounding_bug(spec, case, record, worst, got, bugs)
 
 
 def _rounding_bug(
-    spec: Spec, case: Case, record: Any, worst: Worst, got: Array, exact: Array
+    spec: Spec, case: Case, record: Any, worst: Worst, got: Array, bugs: Sequence[Mutant]
 ) -> str:
     """The simulated rounding bug that explains most of an error, if one does."""
+    exact = np.asarray(getattr(record, worst.output))
     small = worst.error <= 0.1 * abs(exact[np.isfinite(exact)]).max(initial=0.0)
-    bugs = [mutant for mutant in spec.mutants if mutant.rounds and case.dtype in mutant.dtypes]
     if not (bugs and small and got.size >= FEWEST and _same_special(got, exact)):
         return ""
     # torch stays out of a judge that has nothing to tell

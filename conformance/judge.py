@@ -17,7 +17,7 @@ import numpy.typing as npt
 from kernelproof.conformance.capabilities import Capabilities
 from kernelproof.conformance.client import Worker, WorkerFailure
 from kernelproof.conformance.costs import CostJudgement
-from kernelproof.conformance.diagnosis import diagnose
+from kernelproof.conformance.diagnosis import Diagnoses
 from kernelproof.conformance.expectation import (
     Expected,
     draw,
@@ -49,6 +49,7 @@ class Judge:
     def __init__(self, seed: str) -> None:
         self._seed = seed
         self._hangs: dict[tuple[str, str, str], int] = {}
+        self._diagnoses: dict[tuple[str, str], Diagnoses] = {}
         # one call serves all cost clauses of a case
         self._counted: dict[tuple[str, str, str, str], Counts] = {}
 
@@ -112,11 +113,12 @@ class Judge:
     ) -> tuple[Sequence[Step], Judgement]:
         """The steps to take, and what the reply will be held against."""
         spec, precision = implementation.spec, implementation.precision_at(case.dtype)
+        told = self._diagnoses.setdefault((spec.name, implementation.name), Diagnoses())
         if clause.relation:
             posed = pose(spec, case, clause.anchor, precision, self._seed)
-            return posed.steps, PropertyJudgement(implementation, case, clause, posed)
+            return posed.steps, PropertyJudgement(implementation, case, clause, posed, told)
         steps, expected = expect(spec, case, precision, self._seed, clause.exact)
-        return steps, Judgement(implementation, case, clause, steps, expected)
+        return steps, Judgement(implementation, case, clause, steps, expected, told)
 
     def _without_a_call(
         self, key: tuple[str, str, str], case: Case, clause: Clause, precision: Precision
@@ -149,9 +151,10 @@ class Judgement:
         clause: Clause,
         steps: Sequence[Step],
         expected: Sequence[Expected],
+        diagnoses: Diagnoses,
     ) -> None:
         self._implementation, self._case, self._clause = implementation, case, clause
-        self._steps, self._expected = steps, expected
+        self._steps, self._expected, self._diagnoses = steps, expected, diagnoses
         self._precision = implementation.precision_at(case.dtype)
         self._worst: Gauged | None = None
         self._gates: dict[str, float] = {}
@@ -197,7 +200,8 @@ class Judgement:
     def _explained(self, found: Gauged) -> Finding:
         """Which planted bug the worst output resembles."""
         spec, worst = self._implementation.spec, found.comparison
-        return {"resembles": diagnose(spec, self._case, self._steps, worst.worst, worst.got)}
+        like = self._diagnoses.name(spec, self._case, self._steps, worst.worst, worst.got)
+        return {"resembles": like}
 
     def _idle(self, reply: Reply, backend: str) -> str:
         """Who else did the work of an interpreted kernel, if anyone did."""
@@ -327,9 +331,14 @@ class PropertyJudgement(Judgement):
     """The comparison of the calls of one property with each other."""
 
     def __init__(
-        self, implementation: Capabilities, case: Case, clause: Clause, posed: Property
+        self,
+        implementation: Capabilities,
+        case: Case,
+        clause: Clause,
+        posed: Property,
+        diagnoses: Diagnoses,
     ) -> None:
-        super().__init__(implementation, case, clause, posed.steps, posed.expected)
+        super().__init__(implementation, case, clause, posed.steps, posed.expected, diagnoses)
         self._posed = posed
         self._answers: list[dict[str, Array]] = []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernelproof.conformance.diagnosis import diagnose
+from kernelproof.conformance.diagnosis import THOROUGH, Diagnoses, diagnose
 from kernelproof.conformance.gates import WORST_CASE
 from kernelproof.conformance.power import ADEQUATE, smoke_trials, trials
 from kernelproof.conformance.verdict import Worst
@@ -43,7 +43,8 @@ def told(trial, name, got):
     """The mutant that diagnose makes out behind a wrong output."""
     error = float(np.nan_to_num(abs(got - right(trial).outputs[name])).max(initial=0.0))
     worst = Worst(name, trial.number, (0,), 0.0, 0.0, error, 0.0, 1, got.size)
-    sentence = diagnose(trial.spec, trial.case, trial.steps, worst, got)
+    among = trial.spec.mutants
+    sentence = diagnose(trial.spec, trial.case, trial.steps, worst, got, among)
     return {f"{m.name}: {m.sentence}": m for m in trial.spec.mutants}.get(sentence, sentence)
 
 
@@ -144,3 +145,24 @@ def test_a_right_result_with_noise_of_five_bounds_resembles_no_mutant(spec, dtyp
             noise = 5 * expected.bounds[name] * rng.choice([-1.0, 1.0], exact.shape)
             noisy = trial.rounded({name: exact + noise})[name]
             assert told(trial, name, noisy) == "", trial.case.id
+
+
+def test_a_bug_that_was_named_before_is_named_after_many_other_failures():
+    spec = SPECS["matmul.tiled"]
+    [clause] = accuracy(spec)
+    case = spec.case("float32/m33.k129.n65/default/normal")
+    [trial] = trials(spec, case, clause)
+    planted = {mutant.name: mutant for mutant in spec.mutants}
+    diagnoses, noise = Diagnoses(), np.random.default_rng(0).normal(0, 1000, (33, 65))
+
+    def name(got):
+        worst = Worst("out", 0, (0,), 0.0, 0.0, float(abs(got).max()), 0.0, 1, got.size)
+        return diagnoses.name(spec, case, trial.steps, worst, got)
+
+    wrong = trial.rounded(trial.outputs_of(planted["last-product-dropped"]))["out"]
+    other = trial.rounded(trial.outputs_of(planted["scaled-1-percent"]))["out"]
+    assert name(wrong).startswith("last-product-dropped")
+    for _ in range(THOROUGH):
+        assert name(noise) == ""
+    assert name(wrong).startswith("last-product-dropped")
+    assert name(other) == ""  # not compared any more
