@@ -1,9 +1,9 @@
-"""The gates on the error of one output: worst case, probable, mean square."""
+"""The gates on the error of one output: worst case, probable, mean square, mean."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,22 @@ import numpy.typing as npt
 
 from kernelproof.conformance.comparison import Comparison, compare
 from kernelproof.conformance.expectation import Expected
-from kernelproof.spec.accuracy import Spread, mean_square_limit, probable_bound
+from kernelproof.spec.accuracy import (
+    Spread,
+    mean_square_limit,
+    probable_bound,
+    signed_sum_limit,
+)
 from kernelproof.spec.rounding import Format
 
 Array = npt.NDArray[Any]
 
-WORST_CASE, PROBABLE, MEAN_SQUARE = GATES = ("worst-case", "probable", "mean-square")
+WORST_CASE, PROBABLE, MEAN_SQUARE, MEAN = GATES = (
+    *("worst-case", "probable"),
+    *("mean-square", "mean"),
+)
+SUMS = (MEAN_SQUARE, MEAN)
+"""Gates on all elements together."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +34,13 @@ class Gauged:
     """One output under all gates that apply: the comparison of the worst element, and ratios.
 
     probable: the worst element under the probable bound, where it applies.
-    message: what the mean-square gate says, if it fails.
+    messages: what a gate on sums says, if it fails.
     """
 
     comparison: Comparison
     ratios: dict[str, float]
     probable: Comparison | None = None
-    message: str = ""
+    messages: dict[str, str] = field(default_factory=dict)
 
 
 def gauge(
@@ -48,39 +58,62 @@ def gauge(
     spread = expected.spreads.get(output)
     if spread is None or not math.isfinite(worst.ratio):
         return Gauged(worst, ratios)
-    likely = np.fmin(bound, probable_bound(spread, format.unit))
+    # an infinite bound allows an overflow, whatever is probable
+    smaller = np.fmin(bound, probable_bound(spread, format.unit))
+    likely = np.where(np.isfinite(bound), smaller, bound)
     probable = compare(output, step, got, exact, likely, narrow=narrow)
     assert probable is not None
     ratios[PROBABLE] = probable.ratio
-    ratios[MEAN_SQUARE], message = mean_square(output, got, exact, bound, spread)
-    return Gauged(worst, ratios, probable, message)
-
-
-def mean_square(
-    output: str, got: Array, exact: Array, bound: Array, spread: Spread
-) -> tuple[float, str]:
-    """The largest ratio of a group's error to its limit: of each head, and of the whole output.
-
-    A message if it is above 1. Elements without a finite bound are left out.
-    """
     with np.errstate(invalid="ignore"):
-        judged = np.isfinite(exact) & np.isfinite(bound) & np.isfinite(spread.last + spread.bias)
-        error = np.where(judged, abs(got.astype(exact.dtype) - exact), 0.0).astype(np.float64)
-    parts = [np.where(judged, part, 0.0) for part in spread.parts()]
-    heads = math.prod(exact.shape[:-2])
-    places = list(np.ndindex(*exact.shape[:-2])) if heads > 1 else []
+        error = (got.astype(exact.dtype) - exact).astype(np.float64)
+        known = np.isfinite(sum(spread.parts()))
+        judged = np.isfinite(exact) & np.isfinite(bound) & known
+    error = np.where(judged, error, 0.0)
+    judged_spread = replace(spread, **_parts(spread, judged))
+    messages = {}
+    ratios[MEAN_SQUARE], messages[MEAN_SQUARE] = mean_square(output, error, judged_spread)
+    ratios[MEAN], messages[MEAN] = mean(output, error * np.sign(exact), judged_spread)
+    return Gauged(worst, ratios, probable, messages)
+
+
+def _parts(spread: Spread, judged: Array) -> dict[str, Array]:
+    """The parts of a spread that vary, 0 where an element has no finite bound."""
+    parts = {name: getattr(spread, name) for name in ("last", "bias", "element", "row")}
+    return {n: np.where(judged, part, 0.0) for n, part in parts.items() if np.ndim(part)}
+
+
+def mean(output: str, error: Array, spread: Spread) -> tuple[float, str]:
+    """The ratio of the summed errors, each with the sign of its result, to their limit."""
+    total, limit = abs(float(error.sum())), signed_sum_limit(spread)
+    ratio = total / limit if limit else np.inf if total else 0.0
+    if ratio <= 1:
+        return ratio, ""
+    return ratio, (
+        f"the errors of {output}, each with the sign of its result, have a mean of "
+        f"{error.mean():.3g}: at most {limit / error.size:.3g} if rounding errors are independent"
+    )
+
+
+def mean_square(output: str, error: Array, spread: Spread) -> tuple[float, str]:
+    """The largest ratio of a group's error to its limit: of each head (of a matrix, each row), and
+    of the whole output. A message if it is above 1."""
+    parts = spread.parts()
+    # where the elements of a row share nothing, each is a row of its own
+    width = error.shape[-1] if np.ndim(spread.row) else 1
+    places = error.shape[:-2] if np.ndim(spread.row) else error.shape[:-1]
+    heads = math.prod(places)
     worst, message = 0.0, ""
-    for groups, names in ((1, [()]), (len(places), places)):
-        if not names:
-            continue
-        shape = (groups, -1, exact.shape[-1])
+    for groups in dict.fromkeys((1, heads)):
+        shape = (groups, -1, width)
         norms = np.sqrt(np.square(error).reshape(shape).sum((1, 2)))
         own = Spread(*(part.reshape(shape) for part in parts))
-        limits = mean_square_limit(own, 1 + len(places))
-        ratios = np.where(limits > 0, norms / np.where(limits > 0, limits, 1), 0.0)
+        limits = mean_square_limit(own, 1 + heads)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = np.where(norms > 0, norms / limits, 0.0)
         place = int(ratios.argmax())
         if ratios[place] > max(worst, 1.0):
-            where = f"{output}[{', '.join(map(str, names[place]))}]" if names[place] else output
+            index = ", ".join(str(int(i)) for i in np.unravel_index(place, places))
+            where = f"{output}[{index}]" if groups > 1 else output
             root = math.sqrt(error.size / groups)
             message = (
                 f"the root mean square error of {where} is {norms[place] / root:.3g}: at most "

@@ -25,7 +25,7 @@ from kernelproof.conformance.expectation import (
     extended_significand,
     needs_extended,
 )
-from kernelproof.conformance.gates import GATES, MEAN_SQUARE, PROBABLE, WORST_CASE, Gauged, gauge
+from kernelproof.conformance.gates import GATES, PROBABLE, SUMS, WORST_CASE, Gauged, gauge
 from kernelproof.conformance.meters.counts import Counts
 from kernelproof.conformance.properties import Property, outside, pose
 from kernelproof.conformance.reply import BadReply, Reply, StepReply, read_reply
@@ -176,7 +176,7 @@ class Judgement:
         found = self._ratio()
         backwards = _BACKWARDS if backend == "interpret" else ""
         if self._worst is not None and self._failing:
-            what = self._worst.message if self._failing == MEAN_SQUARE else ""
+            what = self._worst.messages.get(self._failing, "")
             cited = {"clause": self._cited, "message": what, **self._explained(self._worst)}
             if len(reply.runs) > 1 and first_was_right:
                 cited["message"] = f"the second of two equal calls alone is wrong{backwards}"
@@ -238,11 +238,12 @@ class Judgement:
     def _ratio(self) -> Finding:
         if self._worst is None:
             return {"ratio": 0.0}
-        comparison = self._worst.comparison
+        worst = self._worst.comparison.worst
         if self._failing == PROBABLE and self._worst.probable:
-            comparison = self._worst.probable
+            worst = self._worst.probable.worst
         gate = self._failing or WORST_CASE
-        return {"ratio": self._gates[gate], "worst": comparison.worst, "gates": self._gates}
+        shown = {} if gate in SUMS else {"worst": worst}  # of a sum no one element is to blame
+        return {"ratio": self._gates[gate], "gates": self._gates, **shown}
 
     def _step(self, number: int, reply: StepReply, backend: str) -> Finding | None:
         """A verdict if this step settles it; the worst ratio is kept otherwise."""
@@ -287,11 +288,8 @@ class Judgement:
         fails; how much has no bound."""
         self._unbounded += found.comparison.unbounded
         before = self._gates
-        self._gates = {
-            gate: max(before.get(gate, 0.0), found.ratios.get(gate, 0.0))
-            for gate in GATES
-            if gate in before or gate in found.ratios
-        }
+        worse = {g: r for g, r in found.ratios.items() if not r <= before.get(g, -1.0)}
+        self._gates = {**before, **worse}
         gate = self._failing or WORST_CASE
         if self._worst is None or found.ratios.get(gate, 0.0) > before.get(gate, 0.0):
             self._worst = found

@@ -16,7 +16,7 @@ from kernelproof.conformance.report import columns, ratio_text
 from kernelproof.conformance.targets import has_triton
 from kernelproof.spec.catalogue import load_spec, spec_names
 
-SHORT = {"worst-case": "", "probable": "p", "mean-square": "m"}
+SHORT = {"worst-case": "", "probable": "p", "mean-square": "s", "mean": "m"}
 
 LEGEND = (
     "Cells: the largest ratio of error to bound that a smoke case shows; p or m where only the",
@@ -105,7 +105,8 @@ def notes(powers: Sequence[Power]) -> list[str]:
             for kill in power.survivors
         ]
         for kill in power.false_alarms:
-            what = f"{kill.gate} ratio {ratio_text(kill.ratios[kill.gate])} at {kill.case}"
+            case = kill.cases.get(kill.gate, "")
+            what = f"{kill.gate} ratio {ratio_text(kill.ratios[kill.gate])} at {case}"
             lines.append(f"FALSE ALARM  {kill.spec}  {kill.name}  {kill.dtype}: {what}")
     excused: dict[tuple[str, str], list[str]] = {}
     for kill in (k for p in powers for k in p.bugs if k.harmless):

@@ -97,7 +97,8 @@ class Trial:
             format = FORMATS[self.spec.output(name).dtype_in(self.case.dtype)]
             gauged = gauge(name, self.number, got, expected, format, narrow=narrow)
             for gate, ratio in gauged.ratios.items() if gauged else ():
-                found[gate] = max(found.get(gate, 0.0), ratio)
+                if not ratio <= found.get(gate, -1.0):
+                    found[gate] = ratio
         return found
 
     def rejected_by(self, outputs: Outputs) -> set[str]:
@@ -106,7 +107,8 @@ class Trial:
         found = set()
         for name, got in outputs.items():
             want = right[name]
-            tolerances = {ASSERT_CLOSE: TOLERANCES[self.case.dtype], FLAT: (1e-2, 1e-2)}
+            own = TOLERANCES[self.spec.output(name).dtype_in(self.case.dtype)]
+            tolerances = {ASSERT_CLOSE: own, FLAT: (1e-2, 1e-2)}
             for rule, (relative, absolute) in tolerances.items():
                 close = np.isclose(got, want, rtol=relative, atol=absolute, equal_nan=True)
                 found |= set() if close.all() else {rule}
@@ -175,7 +177,7 @@ def smoke_trials(
 class Kill:
     """One planted bug (or right variant) in one dtype: who noticed it.
 
-    ratios: the largest under each gate, over all cases; case: that of the largest.
+    ratios: the largest under each gate, over all cases; cases: where it was found.
     rules: which other rules rejected it in some case.
     harmless: why it is no bug in this dtype, if it is none.
     """
@@ -184,33 +186,29 @@ class Kill:
     name: str
     dtype: str
     ratios: dict[str, float] = field(default_factory=dict)
-    case: str = ""
+    cases: dict[str, str] = field(default_factory=dict)
     rules: set[str] = field(default_factory=set)
     harmless: str = ""
 
     def add(self, ratios: Mapping[str, float], case: str, rules: set[str]) -> None:
         """Take one more case in."""
-        worst = max(ratios.values(), default=0.0)
-        if worst > self.worst:
-            self.case = case
         for gate, ratio in ratios.items():
-            self.ratios[gate] = max(self.ratios.get(gate, 0.0), ratio)
+            if not ratio <= self.ratios.get(gate, -1.0):
+                self.ratios[gate], self.cases[gate] = ratio, case
         self.rules |= rules
-
-    @property
-    def worst(self) -> float:
-        """The largest ratio under any gate."""
-        return max(self.ratios.values(), default=0.0)
 
     @property
     def gate(self) -> str:
         """The first gate that rejects it, or nothing."""
-        return next((gate for gate in GATES if self.ratios.get(gate, 0.0) > 1), "")
+        return next((gate for gate in GATES if not self.ratios.get(gate, 0.0) <= 1), "")
 
     @property
     def adequate(self) -> bool:
-        """Whether some case shows it beyond all rounding errors."""
-        return self.ratios.get(WORST_CASE, 0.0) > ADEQUATE
+        """Whether some case shows it beyond all rounding errors: by ten worst cases, or by a gate
+        that right kernels fail once in a thousand million outputs."""
+        statistical = [ratio for gate, ratio in self.ratios.items() if gate != WORST_CASE]
+        improbable = any(not ratio <= 1 for ratio in statistical)
+        return improbable or not self.ratios.get(WORST_CASE, 0.0) <= ADEQUATE
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, infinities as text."""

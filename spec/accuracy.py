@@ -1,13 +1,15 @@
-"""The accuracy contract of a spec: three gates on the error of an output.
+"""The accuracy contract of a spec: four gates on the error of an output.
 
 1. **Worst case**: |error| <= bound in every element, on all inputs. Never wrong.
 2. **Probable**: the same with a smaller bound, where rounding errors are independent.
-3. **Root mean square**: of the errors of a head, and of the whole output, likewise.
+3. **Mean square**: the errors of a head, and of the whole output, squared and added.
+4. **Mean**: the errors of the whole output, each with the sign of its result, added.
 
-The second and third hold for inputs whose rounding errors are independent and of mean zero
-(*generic* input families): a bug that hides below the worst case in every element, such as an
-accumulator in bfloat16 whose result is rounded to bfloat16, shows in their sum of squares. On
-coherent inputs (equal weights, values that repeat) right implementations exceed both.
+All but the first hold for inputs whose rounding errors are independent and of mean zero (*generic*
+input families): a bug that hides below the worst case in every element shows in a sum over many, an
+accumulator in bfloat16 behind a bfloat16 output in that of squares, a division that is 0.1 percent
+off in that of errors. On coherent inputs (equal weights, values that repeat) right implementations
+exceed them.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ Array: TypeAlias = npt.NDArray[Any]
 Bounds: TypeAlias = Mapping[str, Array]
 
 FALSE_ALARMS = 1e-9
-"""How often a right implementation may exceed the probable or the mean-square gate: once per so
-many outputs of a call, if its rounding errors are independent."""
+"""How often a right implementation may exceed a statistical gate, per output of a call, if its
+rounding errors are independent."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,19 @@ def mean_square_limit(spread: Spread, groups: int) -> Array:
     tail = np.sqrt(8 * np.log(groups / FALSE_ALARMS))
     limit: Array = expected + tail * largest + np.sqrt(bias.sum((1, 2)))
     return limit
+
+
+def signed_sum_limit(spread: Spread) -> float:
+    """The fourth gate: the largest |sum of errors, each with the sign of its result|.
+
+    False-alarm rate: ``FALSE_ALARMS`` per output, if errors are independent, of mean zero and at
+    most so large (Azuma, as above). A row's shared errors add up over its elements before they meet
+    those of other rows: the root of their squares is at most the sum of the row's amplitudes
+    (Minkowski).
+    """
+    last, bias, element, row = spread.parts()
+    squares = (np.square(last) + np.square(element)).sum() + np.square(row.sum(-1)).sum()
+    return float(bias.sum() + np.sqrt(2 * np.log(2 / FALSE_ALARMS) * squares))
 
 
 def half_ulp(magnitude: Array, format: Format) -> Array:

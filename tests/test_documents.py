@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import pkgutil
 import re
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -53,3 +54,15 @@ def test_links_between_documents_lead_somewhere():
 
 def test_the_version_is_in_the_changelog():
     assert f"## {kernelproof.__version__} " in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_package_is_built():
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    roots = ("spec", "reference", "impls", "conformance")
+    found = {
+        "kernelproof." + ".".join(path.parent.relative_to(ROOT).parts)
+        for root in roots
+        for path in (ROOT / root).rglob("__init__.py")
+    }
+    data = {"kernelproof.spec.captured"}  # a folder of data and a licence
+    assert set(built) - data == {"kernelproof", *found}

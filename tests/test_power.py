@@ -8,9 +8,10 @@ from functools import cache
 import pytest
 
 from kernelproof.conformance import matrix
-from kernelproof.conformance.power import RULES, Kill, Power, measure
+from kernelproof.conformance.power import RULES, TWICE_EAGER, Kill, Power, measure, trials
+from kernelproof.conformance.simulation.families import eager
 from kernelproof.spec.catalogue import load_spec, spec_names
-from kernelproof.spec.rounding import DTYPES
+from kernelproof.spec.rounding import DTYPES, PRESETS
 
 EACH = pytest.mark.parametrize("dtype", DTYPES)
 EACH_SPEC = pytest.mark.parametrize("name", spec_names())
@@ -23,7 +24,7 @@ def power_of(name, dtype) -> Power:
 
 @EACH_SPEC
 @EACH
-def test_every_planted_bug_is_ten_bounds_off_in_some_smoke_case(name, dtype):
+def test_every_planted_bug_is_beyond_rounding_errors_in_some_smoke_case(name, dtype):
     bugs = power_of(name, dtype).bugs
     assert [k.name for k in bugs if not k.adequate and not k.harmless] == []
 
@@ -48,6 +49,17 @@ def test_the_other_rules_miss_bugs_that_the_gates_notice():
     missed = {rule: [k.name for k in bugs if rule not in k.rules] for rule in RULES}
     assert "scale-off-0.1-percent" in missed["1e-2"]
     assert "lse-in-bfloat16" in missed["2x eager"]
+
+
+def test_twice_the_error_of_plain_operators_is_what_the_eager_rule_allows():
+    spec = load_spec("matmul.tiled")
+    [clause] = [c for c in spec.clauses if c.check == "accuracy"]
+    [trial] = trials(spec, spec.case("float32/m33.k129.n65/default/normal"), clause)
+    right = trial.rounded(trial.expected(PRESETS["strict32"]).outputs)
+    plain = trial.rounded(eager(trial.record, "float32"))
+    error = plain["out"] - right["out"]
+    assert TWICE_EAGER not in trial.rejected_by({"out": right["out"] + 1.9 * error})
+    assert TWICE_EAGER in trial.rejected_by({"out": right["out"] + 9 * error})
 
 
 def test_the_default_tolerances_of_torch_reject_right_kernels():

@@ -69,7 +69,8 @@ def _visit(state: _Partial, x: _Inputs, keys: slice, scale: float, r: Arithmetic
     total = r("sum", before + r.dot("sum", weights, ones))
     weights = r("weights", r("dropout", weights * x.kept[..., keys]))
     before = r("accumulator", state.out * rescale)
-    return _Partial(top, total, r.dot("accumulator", weights, x.v[..., keys, :], before))
+    out = r.dot("accumulator", weights, x.v[..., keys, :], before)
+    return _Partial(top, total, r("carried", out))
 
 
 def _merge(a: _Partial, b: _Partial, r: Arithmetic) -> _Partial:

@@ -28,12 +28,14 @@ Simulation = Callable[[Any, Arithmetic], dict[str, Tensor]]
 class Family:
     """The simulations of one family of algorithms.
 
-    usual: the one that planted bugs are changes of. eager: operator by operator, as torch would.
+    usual: the one that planted bugs are changes of. wide: the same with the widest tiles.
+    eager: operator by operator, as torch would.
     others: right in other ways: tiles, splits, order.
     size: numbers that a simulation of a record rounds, roughly: what its time goes with.
     """
 
     usual: Simulation
+    wide: Simulation
     eager: Simulation
     others: Mapping[str, Simulation]
     size: Callable[[Any], int]
@@ -42,6 +44,7 @@ class Family:
 FAMILIES: Mapping[type, Family] = {
     Attention: Family(
         usual=tiled_attention,
+        wide=partial(tiled_attention, tile=128),
         eager=standard_attention,
         others={
             "narrow-tiles": partial(tiled_attention, tile=16),
@@ -53,6 +56,7 @@ FAMILIES: Mapping[type, Family] = {
     ),
     Product: Family(
         usual=tiled_product,
+        wide=tiled_product,
         eager=tiled_product,
         others={"split-k": partial(tiled_product, splits=3)},
         size=lambda exact: exact.out.size * exact.a.shape[1] // 16,
@@ -113,13 +117,12 @@ def simulate(mutant: Mutant, exact: Any, dtype: str, precision: Precision) -> di
 
 
 def simulations(
-    mutant: Mutant, exact: Any, dtype: str, precision: Precision
+    rounds: Mapping[str, str], exact: Any, dtype: str, precision: Precision
 ) -> Iterator[dict[str, Array]]:
-    """The outputs of a rounding bug, with as many products between two roundings as may be."""
-    rounded = Arithmetic.of(precision, dtype, mutant.rounds)
+    """The outputs with these roundings planted, and as many products between two as may be."""
+    rounded = Arithmetic.of(precision, dtype, rounds)
     for together in (PRODUCTS_AT_ONCE, 32, 64, 128):
-        simulation = FAMILIES[type(exact)].others.get("wide-tiles", FAMILIES[type(exact)].usual)
-        yield _run(simulation, exact, replace(rounded, together=together))
+        yield _run(FAMILIES[type(exact)].wide, exact, replace(rounded, together=together))
 
 
 def eager(exact: Any, dtype: str) -> dict[str, Array]:

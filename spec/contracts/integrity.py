@@ -5,6 +5,8 @@ from __future__ import annotations
 STATISTICAL_CLAUSES = {
     "accuracy.probable": "Where rounding errors are independent, no element is farther off than "
     "such errors are but once in a thousand million outputs.",
+    "accuracy.mean": "Where rounding errors are independent, the errors of an output, each with "
+    "the sign of its result, cancel as such errors do, but once in a thousand million outputs.",
     "accuracy.mean-square": "Where rounding errors are independent, the mean square error of each "
     "head and of the whole output is no larger than such errors have, but once in a thousand "
     "million outputs.",

@@ -34,6 +34,8 @@ EXP_UNITS = 4
 KEYS_PER_BLOCK = 16
 """Smallest key block assumed of an online softmax; each block may rescale what came before.
 
+A rescale by exp(0), where the maximum did not grow, is taken to be one by 1, exactly.
+
 An assumption, not a theorem: exp off by its full allowance, in the same direction, at every one of
 thousands of single-key blocks would exceed the bound.
 """

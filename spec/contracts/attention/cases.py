@@ -29,6 +29,8 @@ SMOKE = (
     "b1.h2.tq40.tk100.d32/default/one-hot",
     "b1.h2.tq33.tk50.d32/keep-0.5/normal",
     "b1.h1.tq2.tk4500.d16/default/stagnant",
+    "b1.h2.tq64.tk512.d64/default/positive-value",
+    "b1.h2.tq40.tk100.d32/default/tiny-value",
     "b1.h4.tq128.tk128.d32/default/captured",
     "b1.h2.tq64.tk256.d64/causal-bottom-right/captured",
 )
@@ -101,7 +103,9 @@ def attention_domain(
         core=cases(CORE),
         full=cases(FULL),
         constrain=_constrain,
-        coherent=lambda options: options.get("scale") == 0,  # all weights are equal
+        coherent=lambda options: (
+            abs(float(options.get("scale", 1))) < 0.01
+        ),  # weights are nearly equal
     )
 
 

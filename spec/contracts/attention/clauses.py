@@ -208,7 +208,10 @@ def _clauses(heads: str) -> tuple[Clause, ...]:
             + [f"b1.{h}.tq640.tk1100.d16/default/normal"]
             # beyond 4096 keys; whole blocks of queries that see no key
             + [f"b1.{h}.tq1.tk8200.d16/default/normal"]
-            + [f"b1.{h}.tq600.tk300.d16/causal-bottom-right/normal"],
+            + [f"b1.{h}.tq600.tk300.d16/causal-bottom-right/normal"]
+            + [f"b17.{h}.tq3.tk20.d16/default/normal", f"b1.{h}.tq1100.tk9.d16/default/normal"]
+            + [f"b1.{h}.tq5.tk40.d{d}/default/normal" for d in (33, 320)]
+            + [f"b1.{h}.tq70.tk300.d16/causal-top-left/normal"],
         ),
         Clause(
             "attention.statistics.wide",
@@ -218,6 +221,7 @@ def _clauses(heads: str) -> tuple[Clause, ...]:
             smoke=[
                 f"b1.{h}.tq17.tk64.d16/default/beyond-65504",
                 f"b1.{h}.tq17.tk65.d32/default/huge",
+                f"b1.{h}.tq17.tk33.d16/causal-top-left+scale--0.3/beyond-65504",
             ],
             core=[f"b1.{h}.tq64.tk256.d64/default/rising", f"b1.{h}.tq64.tk256.d64/default/huge"],
         ),
@@ -276,6 +280,8 @@ GROUPS = Clause(
         "b1.hq10.hkv2.tq70.tk70.d32/default/normal",
         "b1.hq16.hkv2.tq9.tk33.d32/causal-top-left/normal",
         "b1.hq32.hkv1.tq3.tk40.d16/default/normal",
+        "b1.hq12.hkv6.tq3.tk40.d16/default/normal",
+        "b1.hq14.hkv2.tq3.tk40.d16/default/normal",
         "b8.hq20.hkv20.tq3.tk5.d16/default/normal",  # 160 programs: more than multiprocessors
     ),
 )

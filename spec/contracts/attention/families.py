@@ -47,6 +47,14 @@ def _heavy_tailed(rng: Rng, x: Arrays, options: Options) -> None:
     x["v"] = np.clip(x["v"] / np.sqrt(rng.gamma(1.0, size=x["v"].shape) + 1e-3), -200, 200)
 
 
+def _positive(rng: Rng, x: Arrays, options: Options) -> None:
+    x["v"][...] = 0.5 + rng.random(x["v"].shape)
+
+
+def _tiny(rng: Rng, x: Arrays, options: Options) -> None:
+    x["v"] *= 2.0**-20
+
+
 def _rising(rng: Rng, x: Arrays, options: Options) -> None:
     x["q"] *= 0.2
     x["k"] *= 0.05
@@ -154,6 +162,7 @@ FAMILIES: Mapping[str, Family] = families(
     generic={
         "normal": ("independent standard normal numbers", _normal),
         "heavy-tailed": ("keys and values with a few large entries", _changed(_heavy_tailed)),
+        "positive-value": ("values of 0.5 to 1.5: errors of sums weigh most", _changed(_positive)),
         "large-logit": ("logits of standard deviation 16: softmax nearly picks", _scaled(4, 4)),
         "huge": ("logits of standard deviation 400, far beyond 88", _scaled(20, 20)),
     },
@@ -163,6 +172,7 @@ FAMILIES: Mapping[str, Family] = families(
         "stagnant": ("equal weights, equal values: narrow sums stop growing", _changed(_stagnant)),
         "unit-value": ("values of one: out is 1 where any key is seen", _changed(_unit_value)),
         "value-offset": ("values near 100: errors of the row sum show", _changed(_value_offset)),
+        "tiny-value": ("values near 2^-20: out of float16's normal range", _changed(_tiny)),
         "cancelling": ("values that cancel in pairs of equal weight", _changed(_cancelling)),
         "rising": ("logits that rise along the keys: blocks rescale", _changed(_rising)),
         "plateau": ("one winner, other weights equal: they round alike", _changed(_plateau)),

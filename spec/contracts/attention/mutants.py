@@ -153,6 +153,10 @@ def _prefix(e: Any) -> Outputs | None:
     return {"out": exps @ e.v[..., :half, :] / exps.sum(-1, keepdims=True)} if half else None
 
 
+def _divided_roughly(e: Any) -> Outputs:
+    return {"out": 0.999 * e.out}
+
+
 def _copy_of_values(e: Any) -> Outputs | None:
     return {"out": e.v} if e.v.shape == e.out.shape else None
 
@@ -230,6 +234,10 @@ _SHARED = mutants(
         ),
         "no-max-subtraction": ("the row maximum is not subtracted before exp", _result(_no_max)),
         "softmax-over-queries": ("softmax runs over the queries", _result(_softmax_over_queries)),
+        "division-approximate": (
+            "the division by the row sum is 0.1 percent off",
+            _result(_divided_roughly),
+        ),
         "lse-in-log2": ("lse is a base-2 logarithm", _result(lambda e: {"lse": e.lse / np.log(2)})),
         "lse-without-max": (
             "lse lacks the row maximum",
@@ -269,6 +277,10 @@ ROUNDING_MUTANTS = (
             "accumulator-in-float16": (
                 "the sum of P V is accumulated in float16",
                 {"accumulator": "float16"},
+            ),
+            "output-carried-in-bfloat16": (
+                "the output is kept in bfloat16 from one tile of keys to the next",
+                {"carried": "bfloat16"},
             ),
             "sum-in-bfloat16": ("the running row sum is kept in bfloat16", {"sum": "bfloat16"}),
             "scores-accumulated-in-bfloat16": (

@@ -28,6 +28,9 @@ MATMUL_CLAUSES: tuple[Clause, ...] = (
             "m16.k15.n17/default/normal",
             "m1200.k20.n70/default/normal",  # more rows of tiles than a strip for the L2 cache has
             "m8.k4500.n8/default/normal",
+            "m8.k8300.n8/default/normal",
+            "m2100.k9.n8/default/normal",
+            "m8.k9.n1100/default/normal",
         ),
     ),
     Clause(
