@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -160,11 +160,12 @@ def evaluate(spec: Spec, case: Case, steps: Sequence[Step], wide: Any) -> list[A
 
 def _narrowed(record: Any) -> Any:
     """A record in float64, for bounds: their last bits do not matter. Equal fields stay one."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
     made = {
         id(each): np.asarray(each, np.float64) if isinstance(each, np.ndarray) else each
-        for each in record
+        for each in values.values()
     }
-    return type(record)(*(made[id(each)] for each in record))
+    return replace(record, **{name: made[id(each)] for name, each in values.items()})
 
 
 def _rounded(array: Array, tensor: Tensor, case_dtype: str) -> Array:

@@ -56,12 +56,16 @@ Answer: TypeAlias = Mapping[str, Near]
 
 @dataclass(frozen=True)
 class Point:
-    """What the calls are made of: inputs of a case in float64, which its format holds exactly."""
+    """What the calls are made of: inputs of a case in float64, which its format holds exactly.
+
+    reference: of the spec.
+    """
 
     rng: np.random.Generator
     inputs: Mapping[str, Array]
     options: Mapping[str, Any]
     format: Format
+    reference: Callable[..., Any]
 
 
 @dataclass(frozen=True)

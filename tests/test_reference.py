@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import mpmath
 import numpy as np
@@ -168,7 +169,7 @@ def test_the_product_differs_from_50_digits_by_no_more_than_its_own_bound(m, k, 
 def test_the_certificate_fails_a_reference_that_lost_half_its_digits():
     x = draw()
     record = scaled_dot_product(**widened(x, np.float64))
-    coarse = record._replace(out=record.out.astype(np.float32).astype(np.float64))
+    coarse = replace(record, out=record.out.astype(np.float32).astype(np.float64))
     exact = attention(**x)
     assert worst_ratio("attention.scaled_dot_product", coarse, exact, np.float64) > 1e4
 

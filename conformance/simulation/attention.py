@@ -6,7 +6,8 @@ and v per query head, its scale, which keys a query sees, and which weights drop
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +16,13 @@ from torch import Tensor
 from kernelproof.conformance.simulation.arithmetic import Arithmetic
 from kernelproof.reference.attention.scaled_dot_product import Attention
 
+After: TypeAlias = Callable[[Any, Tensor, slice, Arithmetic], Tensor]
+"""What becomes of scale q kᵀ before the softmax: gets the record, products, their keys."""
+
+
+def _as_they_are(exact: Attention, products: Tensor, keys: slice, rounded: Arithmetic) -> Tensor:
+    return products
+
 
 class _Inputs(NamedTuple):
     q: Tensor
@@ -22,9 +30,11 @@ class _Inputs(NamedTuple):
     v: Tensor
     seen: Tensor
     kept: Tensor
+    exact: Attention
+    after: After
 
 
-def _inputs(exact: Attention, rounded: Arithmetic) -> _Inputs:
+def _inputs(exact: Attention, rounded: Arithmetic, after: After) -> _Inputs:
     q, k, v, scores, probs, weights = (
         torch.from_numpy(np.asarray(x, np.float64))
         for x in (exact.q, exact.k, exact.v, exact.scores, exact.probs, exact.weights)
@@ -32,16 +42,17 @@ def _inputs(exact: Attention, rounded: Arithmetic) -> _Inputs:
     kept = torch.where(probs > 0, weights / probs, 1.0)
     if rounded.names("stored"):
         k, v = rounded("stored", k), rounded("stored", v)
-    return _Inputs(q, k, v, scores != -torch.inf, kept)
+    return _Inputs(q, k, v, scores != -torch.inf, kept, exact, after)
 
 
 def _scores(x: _Inputs, keys: slice, scale: float, rounded: Arithmetic) -> Tensor:
     """scale q kᵀ over some keys, -inf where a key is not seen."""
-    q, after = x.q, scale
+    q, factor = x.q, scale
     if rounded.names("scaled_query"):
-        q, after = rounded("scaled_query", x.q * scale), 1.0
+        q, factor = rounded("scaled_query", x.q * scale), 1.0
     products = rounded.dot("products", q, x.k[..., keys, :].mT)
-    scores = rounded("scores", rounded("logits", products * after))
+    scores = rounded("scores", rounded("logits", products * factor))
+    scores = x.after(x.exact, scores, keys, rounded)
     return scores.masked_fill(~x.seen[..., keys], -torch.inf)
 
 
@@ -83,10 +94,15 @@ def _merge(a: _Partial, b: _Partial, r: Arithmetic) -> _Partial:
 
 
 def tiled_attention(
-    exact: Attention, rounded: Arithmetic, *, tile: int = 64, splits: int = 1
+    exact: Attention,
+    rounded: Arithmetic,
+    *,
+    tile: int = 64,
+    splits: int = 1,
+    after: After = _as_they_are,
 ) -> dict[str, Tensor]:
     """out and lse, the keys visited tile by tile, in ``splits`` parts merged at the end."""
-    x, tk = _inputs(exact, rounded), exact.k.shape[-2]
+    x, tk = _inputs(exact, rounded, after), exact.k.shape[-2]
     length = -(-max(tk, 1) // splits)
     parts = []
     for begin in range(0, max(tk, 1), length):
@@ -110,11 +126,13 @@ def _finish(state: _Partial, r: Arithmetic) -> dict[str, Tensor]:
     return {"out": r("out", r("result", out)), "lse": lse}
 
 
-def standard_attention(exact: Attention, rounded: Arithmetic) -> dict[str, Tensor]:
+def standard_attention(
+    exact: Attention, rounded: Arithmetic, *, after: After = _as_they_are
+) -> dict[str, Tensor]:
     """out and lse, operator by operator: S, then P = softmax(S) normalised and cast, then P V."""
-    x, every = _inputs(exact, rounded), slice(None)
+    x, every = _inputs(exact, rounded, after), slice(None)
     if not exact.k.shape[-2]:
-        return tiled_attention(exact, rounded)
+        return tiled_attention(exact, rounded, after=after)
     scores = _scores(x, every, float(exact.scale), rounded)
     top = scores.amax(-1, keepdim=True)
     exps = rounded("exps", torch.exp(rounded("logits", scores - _shift(top))))

@@ -41,19 +41,25 @@ class Family:
     size: Callable[[Any], int]
 
 
-FAMILIES: Mapping[type, Family] = {
-    Attention: Family(
-        usual=tiled_attention,
-        wide=partial(tiled_attention, tile=128),
-        eager=standard_attention,
+def attention_family(**how: Any) -> Family:
+    """The simulations of a softmax attention; ``how``: what all of them are given."""
+    tiled, standard = partial(tiled_attention, **how), partial(standard_attention, **how)
+    return Family(
+        usual=tiled,
+        wide=partial(tiled, tile=128),
+        eager=standard,
         others={
-            "narrow-tiles": partial(tiled_attention, tile=16),
-            "wide-tiles": partial(tiled_attention, tile=128),
-            "split-keys": partial(tiled_attention, tile=32, splits=3),
-            "standard": standard_attention,
+            "narrow-tiles": partial(tiled, tile=16),
+            "wide-tiles": partial(tiled, tile=128),
+            "split-keys": partial(tiled, tile=32, splits=3),
+            "standard": standard,
         },
         size=lambda exact: exact.scores.size,
-    ),
+    )
+
+
+FAMILIES: Mapping[type, Family] = {
+    Attention: attention_family(),
     Product: Family(
         usual=tiled_product,
         wide=tiled_product,
@@ -96,9 +102,20 @@ def family_of(exact: Any) -> Family | None:
     return FAMILIES.get(type(exact))
 
 
+def _known(exact: Any) -> Family:
+    """The simulations of a record. Raises LookupError for one that has none."""
+    if found := family_of(exact):
+        return found
+    kind = f"{type(exact).__module__.removeprefix('kernelproof.')}.{type(exact).__name__}"
+    raise LookupError(
+        f"no simulation of {kind}, which rounding mutants want: wanted a Family for it in "
+        f"FAMILIES of {__name__}"
+    )
+
+
 def right_variants(exact: Any, dtype: str) -> Iterator[Variant]:
     """Every way to be right: each declared precision, and with the usual ones each order."""
-    family = FAMILIES[type(exact)]
+    family = _known(exact)
     for name, precision in DECLARED.items():
         if name in _NOT_FOR[dtype]:
             continue
@@ -113,7 +130,7 @@ def right_variants(exact: Any, dtype: str) -> Iterator[Variant]:
 def simulate(mutant: Mutant, exact: Any, dtype: str, precision: Precision) -> dict[str, Array]:
     """The outputs of a rounding bug in an implementation that declares ``precision``."""
     rounded = Arithmetic.of(precision, dtype, mutant.rounds)
-    return _run(FAMILIES[type(exact)].usual, exact, rounded)
+    return _run(_known(exact).usual, exact, rounded)
 
 
 def simulations(
@@ -122,7 +139,7 @@ def simulations(
     """The outputs with these roundings planted, and as many products between two as may be."""
     rounded = Arithmetic.of(precision, dtype, rounds)
     for together in (PRODUCTS_AT_ONCE, 32, 64, 128):
-        yield _run(FAMILIES[type(exact)].wide, exact, replace(rounded, together=together))
+        yield _run(_known(exact).wide, exact, replace(rounded, together=together))
 
 
 def eager(exact: Any, dtype: str) -> dict[str, Array]:
@@ -131,7 +148,7 @@ def eager(exact: Any, dtype: str) -> dict[str, Array]:
     rounded = Arithmetic(formats=dict.fromkeys(quantities, dtype))
     if dtype == "float64":
         rounded = Arithmetic(formats={}, default="float64")
-    return _run(FAMILIES[type(exact)].eager, exact, rounded)
+    return _run(_known(exact).eager, exact, rounded)
 
 
 def _run(simulation: Simulation, exact: Any, rounded: Arithmetic) -> dict[str, Array]:

@@ -5,7 +5,8 @@ out = softmax(scale q kᵀ + mask) v        lse = log sum_j exp(scale q·k_j)
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,12 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
-class Attention(NamedTuple):
-    """The outputs, and the quantities that an error bound is made of (b h tq tk each)."""
+@dataclass(frozen=True)
+class Attention:
+    """The outputs, and the quantities that an error bound is made of (b h tq tk each).
+
+    scores: what the softmax is taken of, -inf where a key is not seen.
+    """
 
     q: Array
     k: Array
@@ -45,6 +50,18 @@ def scaled_dot_product(
     scale = 1 / np.sqrt(q.dtype.type(q.shape[-1])) if scale is None else scale
     scores = scale * (q @ k.swapaxes(-1, -2))
     scores = np.where(allowed(scores.shape, mask, causal), scores, -np.inf)
+    return attend(q, k, v, scale, scores, keep)
+
+
+def attend(
+    q: Array,
+    k: Array,
+    v: Array,
+    scale: float,
+    scores: Array,
+    keep: tuple[Array, float] | None = None,
+) -> Attention:
+    """softmax(scores) v for scores: b h tq tk, -inf where a key is not seen."""
     top = scores.max(-1, keepdims=True, initial=-np.inf)
     exps = np.exp(scores - np.where(top == -np.inf, 0, top))
     total = exps.sum(-1, keepdims=True)

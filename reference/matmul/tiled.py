@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
 
-class Product(NamedTuple):
+@dataclass(frozen=True)
+class Product:
     """The factors and their product."""
 
     a: Array

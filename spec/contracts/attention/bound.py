@@ -17,8 +17,8 @@ The remaining terms are the roundings of P, of the two sums, of the division and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,8 @@ from kernelproof.reference.attention.scaled_dot_product import Attention
 from kernelproof.spec.rounding import Format, Rounding, compose, gamma
 
 Array = npt.NDArray[Any]
+ScoreError: TypeAlias = Callable[[Any, Rounding], Array]
+"""How far a computed score may be off (b h tq tk), from a record and declared roundings."""
 
 EXP_UNITS = 4
 """Relative error of exp in units of the accumulator: ex2.approx 2^-22, libm 2 u."""
@@ -41,19 +43,26 @@ thousands of single-key blocks would exceed the bound.
 """
 
 
-def softmax_bound(exact: Attention, rounding: Rounding) -> Mapping[str, Array]:
+def score_error(exact: Attention, rounding: Rounding) -> Array:
+    """Of scores that are scale q kᵀ."""
+    return product_error(exact, seen_scores(exact), rounding)
+
+
+def softmax_bound(
+    exact: Attention, rounding: Rounding, error: ScoreError = score_error
+) -> Mapping[str, Array]:
     """Worst-case error of ``out`` (b h tq dv) and ``lse`` (b h tq) of any right implementation."""
     with np.errstate(invalid="ignore", over="ignore"):
-        return _softmax_bound(exact, rounding)
+        return _softmax_bound(exact, rounding, error)
 
 
-def _softmax_bound(exact: Attention, rounding: Rounding) -> Mapping[str, Array]:
+def _softmax_bound(exact: Attention, rounding: Rounding, error: ScoreError) -> Mapping[str, Array]:
     u, tk = rounding.accumulate, exact.scores.shape[-1]
     blocks = -(-tk // KEYS_PER_BLOCK)
     sums = gamma(tk, u)
     values, out = abs(exact.v), abs(exact.out)
 
-    term = logit_term(exact, logit_error(exact, rounding, blocks))
+    term = logit_term(exact, logit_error(exact, rounding, blocks, error))
     row, conditioned, logits = term.row, term.conditioned, term.out
     # what follows rounds the computed weights and output, which may be that much larger
     weighted = (exact.weights @ values + term.spread_values) / (1 - row)
@@ -103,34 +112,52 @@ def logit_term(exact: Attention, error: Array) -> LogitTerm:
     return LogitTerm(row, conditioned, spread_values, out)
 
 
-def logit_error(exact: Attention, rounding: Rounding, blocks: int) -> Array:
+def seen_scores(exact: Attention) -> Array:
+    """The scores, 0 where a key is not seen."""
+    return np.where(exact.scores != -np.inf, exact.scores, 0.0)
+
+
+def largest_scores(exact: Attention) -> Array:
+    """m_i: b h tq 1, 0 in a row that sees no key."""
+    top = exact.scores.max(-1, keepdims=True, initial=-np.inf)
+    return np.where(top == -np.inf, 0.0, top)
+
+
+def logit_error(exact: Attention, rounding: Rounding, blocks: int, error: ScoreError) -> Array:
     """D: how far a computed logit and its exponential may be off, as an error of the logit.
 
-    In order: the dot product, the multiplication by scale (with log2 e folded in) and declared
-    casts of operands; casts of the stored score; the rounding of the exponent's argument
-    fma(S, c, -m c); exp itself, and one rescale per further block.
+    In order: the score; the rounding of the exponent's argument fma(S, c, -m c) (c: log2 e folded
+    in); exp itself, and one rescale per further block.
     """
-    u, d = rounding.accumulate, exact.q.shape[-1]
-    seen = exact.scores != -np.inf
-    scores = np.where(seen, exact.scores, 0.0)
-    top = scores.max(-1, keepdims=True, initial=-np.inf, where=seen)
-    top = np.where(top == -np.inf, 0.0, top)
-    magnitude = abs(exact.scale) * (abs(exact.q) @ abs(exact.k).swapaxes(-1, -2))
-    operand = unit_of(rounding.operands)
-    products = compose(gamma(d, u), 2 * u, unit_of(rounding.scaled_query), operand, operand)
-    error = (
-        products * magnitude
-        + absolute_logit_error(exact, rounding)
-        + (unit_of(rounding.scores) + 2 * u) * abs(scores)
+    u = rounding.accumulate
+    scores, top = seen_scores(exact), largest_scores(exact)
+    total = (
+        error(exact, rounding)
+        + 2 * u * abs(scores)
         + u * (2 * abs(top) + 3 * (top - scores))
         + u * (EXP_UNITS + (EXP_UNITS + 1) * max(blocks - 1, 0))
     )
+    return np.where(exact.scores != -np.inf, total, 0.0)
+
+
+def product_error(exact: Attention, products: Array, rounding: Rounding) -> Array:
+    """Of ``products`` = scale q kᵀ: the dot product, the multiplication by scale and declared
+    casts of operands and of what is stored."""
+    u, d = rounding.accumulate, exact.q.shape[-1]
+    magnitude = abs(exact.scale) * (abs(exact.q) @ abs(exact.k).swapaxes(-1, -2))
+    operand = unit_of(rounding.operands)
+    relative = compose(gamma(d, u), 2 * u, unit_of(rounding.scaled_query), operand, operand)
+    error = (
+        relative * magnitude
+        + absolute_logit_error(exact, rounding)
+        + unit_of(rounding.scores) * abs(products)
+    )
     if rounding.scores:
-        error = np.where(abs(scores) + error > rounding.scores.largest, np.inf, error)
+        error = np.where(abs(products) + error > rounding.scores.largest, np.inf, error)
     if rounding.scaled_query:
         scaled = abs(exact.scale) * abs(exact.q).max(-1, keepdims=True, initial=0.0)
         error = np.where(scaled > rounding.scaled_query.largest, np.inf, error)
-    return np.where(seen, error, 0.0)
+    return np.asarray(error)
 
 
 def absolute_logit_error(exact: Attention, rounding: Rounding) -> Array | float:

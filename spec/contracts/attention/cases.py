@@ -80,14 +80,23 @@ def with_options(taken: Sequence[str], cases: Iterable[str]) -> tuple[str, ...]:
 
 
 def attention_domain(
-    heads: Callable[[int], str], sizes: Mapping[str, tuple[int, int]], options: str
+    heads: Callable[[int], str],
+    sizes: Mapping[str, tuple[int, int]],
+    options: str,
+    *,
+    own: Mapping[str, OptionValues] | None = None,
+    smoke: Sequence[str] = (),
+    core: Sequence[str] = (),
 ) -> Domain:
     """The domain of a variant with these options.
 
     heads: what takes the place of ``h2`` in a case, e.g. ``hq4.hkv2``.
     sizes: smallest and largest number of heads in random cases.
+    own: values of options that no other variant has; smoke, core: cases beside the shared ones.
     """
-    taken = option_words(options)
+    taken, values = option_words(options), {**OPTIONS, **(own or {})}
+    if unknown := [name for name in taken if name not in values]:
+        raise ValueError(f"option {unknown[0]}: wanted its values in own={{...}}")
 
     def cases(shared: Sequence[str]) -> tuple[str, ...]:
         return tuple(
@@ -98,9 +107,9 @@ def attention_domain(
     return Domain(
         sizes={"b": (1, 2), **sizes, "tq": (1, 160), "tk": (1, 320), "d": (8, 128), "dv": (8, 128)},
         families={n: f for n, f in FAMILIES.items() if n != "masked-huge" or "mask" in taken},
-        options={name: values for name, values in OPTIONS.items() if name in taken},
-        smoke=cases(SMOKE),
-        core=cases(CORE),
+        options={name: each for name, each in values.items() if name in taken},
+        smoke=(*cases(SMOKE), *smoke),
+        core=(*cases(CORE), *core),
         full=cases(FULL),
         constrain=_constrain,
         coherent=lambda options: (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from kernelproof.spec.contracts.attention.cases import with_options
@@ -10,12 +11,22 @@ from kernelproof.spec.contracts.costs import cost_clauses
 from kernelproof.spec.language import Clause, option_words
 
 
-def attention_clauses(heads: str, options: str = "mask, causal, scale") -> tuple[Clause, ...]:
-    """The clauses about these options, with cases for ``heads`` (``h2``, ``hq4.hkv2``)."""
+def attention_clauses(
+    heads: str, options: str = "mask, causal, scale", *, without: Sequence[str] = ()
+) -> tuple[Clause, ...]:
+    """The clauses about these options, with cases for ``heads`` (``h2``, ``hq4.hkv2``).
+
+    without: anchors of clauses that do not hold, less their ``attention.``.
+    """
+    every = (*_clauses(heads), *attention_properties(heads), *attention_cost_clauses(heads))
+    anchors = {f"attention.{name}" for name in without}
+    if unknown := anchors - {c.anchor for c in every}:
+        raise ValueError(f"without {', '.join(sorted(unknown))}: no clause has that anchor")
     taken = option_words(options)
     cut = [
         replace(c, smoke=with_options(taken, c.smoke), core=with_options(taken, c.core))
-        for c in (*_clauses(heads), *attention_properties(heads), *attention_cost_clauses(heads))
+        for c in every
+        if c.anchor not in anchors
     ]
     return tuple(c for c in cut if c.check == "accuracy" or c.smoke)
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kernelproof.reference.attention.grouped_query import grouped_query
 from kernelproof.reference.attention.scaled_dot_product import Attention, allowed
 from kernelproof.spec.contracts.attention.bound import logit_term
 from kernelproof.spec.language import Clause
@@ -348,7 +347,7 @@ def _allowance(point: Point, moved: Mapping[str, Array]) -> Mapping[str, Array]:
     moved weights.
     """
     x = {name: np.asarray(array, EXTENDED) for name, array in point.inputs.items()}
-    exact: Attention = grouped_query(x["q"], x["k"], x["v"], **point.options)
+    exact: Attention = point.reference(**x, **point.options)
     dq, dk, dv = (abs(moved[name] - point.inputs[name]) for name in "qkv")
     dk, dv = _per_query_head(point, dk), _per_query_head(point, dv)
     turned = abs(exact.k).swapaxes(-1, -2), dk.swapaxes(-1, -2)

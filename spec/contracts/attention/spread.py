@@ -9,8 +9,9 @@ that is of second order count in full.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,12 @@ from kernelproof.spec.accuracy import Accuracy, Spread, half_ulp
 from kernelproof.spec.contracts.attention.bound import (
     EXP_UNITS,
     KEYS_PER_BLOCK,
+    ScoreError,
     absolute_logit_error,
+    largest_scores,
     logit_error,
+    score_error,
+    seen_scores,
     softmax_bound,
     underflow,
     unit_of,
@@ -46,38 +51,54 @@ class Logits(NamedTuple):
     worst: Array
 
 
-def logit_spread(exact: Attention, rounding: Rounding, blocks: int) -> Logits:
-    """The parts of the worst-case error D of a logit.
+class Parts(NamedTuple):
+    """Errors of scores (b h tq tk): single, query and shared, as in :class:`Logits`."""
 
-    Each of the d roundings of a dot product is at most u |q| |k|.
-    """
+    single: Array
+    query: Array
+    shared: Array
+
+
+ScoreSpread: TypeAlias = Callable[[Any, Rounding], Parts]
+"""What the errors of computed scores are made of, from a record and declared roundings."""
+
+
+def score_spread(exact: Attention, rounding: Rounding) -> Parts:
+    """Of scores that are scale q kᵀ."""
+    return product_spread(exact, seen_scores(exact), rounding)
+
+
+def product_spread(exact: Attention, products: Array, rounding: Rounding) -> Parts:
+    """Of ``products`` = scale q kᵀ: each of the d roundings is at most u |q| |k|."""
     u, d = rounding.accumulate, exact.q.shape[-1]
-    seen = exact.scores != -np.inf
-    scores = np.where(seen, exact.scores, 0.0)
-    top = scores.max(-1, keepdims=True, initial=-np.inf, where=seen)
-    top = np.where(top == -np.inf, 0.0, top)
     magnitude = abs(exact.scale) * (abs(exact.q) @ abs(exact.k).swapaxes(-1, -2))
     walk, drift = sums(d, rounding)
     operands = compose(unit_of(rounding.operands), unit_of(rounding.operands))
-    worst = logit_error(exact, rounding, blocks)
-    single = np.sqrt(
-        (walk * magnitude) ** 2
-        + (unit_of(rounding.scores) * scores) ** 2
-        + (3 * u * (top - scores)) ** 2
-    )
-    query = np.zeros_like(scores)
+    single = np.hypot(walk * magnitude, unit_of(rounding.scores) * products)
+    query = np.zeros_like(products)
     if rounding.scaled_query:
-        products = abs(exact.scale) * np.sqrt(exact.q**2 @ (exact.k**2).swapaxes(-1, -2))
-        query = rounding.scaled_query.unit * products
+        terms = abs(exact.scale) * np.sqrt(exact.q**2 @ (exact.k**2).swapaxes(-1, -2))
+        query = rounding.scaled_query.unit * terms
+    shared = (drift + operands + 2 * u) * magnitude + absolute_logit_error(exact, rounding)
+    return Parts(single, query, shared)
+
+
+def logit_spread(
+    exact: Attention, rounding: Rounding, blocks: int, error: ScoreError, spread: ScoreSpread
+) -> Logits:
+    """The parts of the worst-case error D of a logit."""
+    u, seen = rounding.accumulate, exact.scores != -np.inf
+    scores, top = seen_scores(exact), largest_scores(exact)
+    worst, score = logit_error(exact, rounding, blocks, error), spread(exact, rounding)
+    single = np.hypot(score.single, 3 * u * (top - scores))
     shared = (
-        (drift + operands + 2 * u) * magnitude
+        score.shared
         + 2 * u * (abs(scores) + abs(top))
         + u * (EXP_UNITS + (EXP_UNITS + 1) * max(blocks - 1, 0))
-        + absolute_logit_error(exact, rounding)
         + np.expm1(worst)
         - worst
     )
-    return Logits(*(np.where(seen, part, 0.0) for part in (single, query, shared, worst)))
+    return Logits(*(np.where(seen, part, 0.0) for part in (single, score.query, shared, worst)))
 
 
 def sums(n: int, rounding: Rounding) -> tuple[float, float]:
@@ -87,10 +108,16 @@ def sums(n: int, rounding: Rounding) -> tuple[float, float]:
     return (0.0, gamma(n, u)) if rounding.truncating else (float(np.sqrt(n)) * u, 0.0)
 
 
-def softmax_spread(exact: Attention, rounding: Rounding) -> Mapping[str, Spread]:
+def softmax_spread(
+    exact: Attention,
+    rounding: Rounding,
+    error: ScoreError = score_error,
+    spread: ScoreSpread = score_spread,
+) -> Mapping[str, Spread]:
     """What the errors of ``out`` (b hq tq dv) and ``lse`` (b hq tq) are made of."""
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        logits = logit_spread(exact, rounding, -(-exact.scores.shape[-1] // KEYS_PER_BLOCK))
+        blocks = -(-exact.scores.shape[-1] // KEYS_PER_BLOCK)
+        logits = logit_spread(exact, rounding, blocks, error, spread)
         row = (exact.probs * np.expm1(logits.worst)).sum(-1, keepdims=True)
         # the largest 1 / (1 + sum_j P_ij w_ij); an ill-conditioned row has no bound
         growth = 1 / (1 - np.where(row < 1, row, np.nan))
@@ -161,5 +188,13 @@ def _aligned(exact: Attention, error: Array) -> Array:
     return bound
 
 
-SOFTMAX = Accuracy(worst_case=softmax_bound, spread=softmax_spread)
-"""The contract of every exact softmax attention."""
+def softmax_of(error: ScoreError, spread: ScoreSpread) -> Accuracy:
+    """The contract of softmax(S) V for scores S whose errors are these."""
+    return Accuracy(
+        worst_case=partial(softmax_bound, error=error),
+        spread=partial(softmax_spread, error=error, spread=spread),
+    )
+
+
+SOFTMAX = softmax_of(score_error, score_spread)
+"""The contract of every exact softmax attention of scale q kᵀ."""
