@@ -99,7 +99,8 @@ def _point(spec: Spec, case: Case, anchor: str, seed: str) -> Point:
     rng = np.random.Generator(np.random.PCG64(list(digest)))
     step = draw(spec, case, seed)[0]
     inputs = {name: array.astype(np.float64) for name, array in step.inputs.items()}
-    return Point(rng, inputs, step.options, FORMATS[case.dtype], spec.reference)
+    axes = {t.name: t.axes for t in spec.call.operations[step.operation].inputs}
+    return Point(rng, inputs, step.options, FORMATS[case.dtype], spec.reference, axes)
 
 
 def outside(

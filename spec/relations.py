@@ -58,7 +58,7 @@ Answer: TypeAlias = Mapping[str, Near]
 class Point:
     """What the calls are made of: inputs of a case in float64, which its format holds exactly.
 
-    reference: of the spec.
+    reference: of the spec; axes: of each input, by name.
     """
 
     rng: np.random.Generator
@@ -66,6 +66,16 @@ class Point:
     options: Mapping[str, Any]
     format: Format
     reference: Callable[..., Any]
+    axes: Mapping[str, tuple[str, ...]]
+
+    def moved(self, **orders: Array) -> dict[str, Array]:
+        """All inputs, with each axis of these names in another order wherever one has it."""
+        moved = dict(self.inputs)
+        for name, axes in self.axes.items():
+            for place, axis in enumerate(axes):
+                if axis in orders:
+                    moved[name] = moved[name].take(orders[axis], place)
+        return moved
 
 
 @dataclass(frozen=True)

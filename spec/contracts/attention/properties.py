@@ -81,15 +81,14 @@ def _keys_permuted(point: Point) -> Posed:
 
 def _batch_permuted(point: Point) -> Posed:
     order = cycle(point.rng, len(point.inputs["q"]))
-    inputs = {name: array[order] for name, array in point.inputs.items()}
-    moved = changed(point, "batch permuted", _mask(point, -4, order), **inputs)
+    moved = changed(point, "batch permuted", _mask(point, -4, order), **point.moved(b=order))
     return Posed((_drawn(point), moved), lambda one, got: agreeing(1, got, one, lambda n: n[order]))
 
 
 def _heads_permuted(point: Point) -> Posed:
     """Groups change places, and so do the query heads within the first: all of them alike would
     hide a kernel that reads key head h mod hkv."""
-    q, k, v = (point.inputs[name] for name in "qkv")
+    q, k = point.inputs["q"], point.inputs["k"]
     groups = cycle(point.rng, k.shape[1])
     heads = np.arange(q.shape[1]).reshape(len(groups), -1)[groups]
     heads[:1] = heads[:1, cycle(point.rng, heads.shape[1])]
@@ -98,9 +97,7 @@ def _heads_permuted(point: Point) -> Posed:
         point,
         "heads permuted",
         _mask(point, -3, order),
-        q=q[:, order],
-        k=k[:, groups],
-        v=v[:, groups],
+        **point.moved(h=order, hq=order, hkv=groups),
     )
     return Posed(
         (_drawn(point), moved), lambda one, got: agreeing(1, got, one, lambda n: n[:, order])
