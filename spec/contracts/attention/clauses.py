@@ -12,11 +12,16 @@ from kernelproof.spec.language import Clause, option_words
 
 
 def attention_clauses(
-    heads: str, options: str = "mask, causal, scale", *, without: Sequence[str] = ()
+    heads: str,
+    options: str = "mask, causal, scale",
+    *,
+    without: Sequence[str] = (),
+    own: Sequence[str] = (),
 ) -> tuple[Clause, ...]:
     """The clauses about these options, with cases for ``heads`` (``h2``, ``hq4.hkv2``).
 
     without: anchors of clauses that do not hold, less their ``attention.``.
+    own: options of this variant alone, with any of which the properties hold that do.
     """
     every = (*_clauses(heads), *attention_properties(heads), *attention_cost_clauses(heads))
     anchors = {f"attention.{name}" for name in without}
@@ -28,7 +33,15 @@ def attention_clauses(
         for c in every
         if c.anchor not in anchors
     ]
-    return tuple(c for c in cut if c.check == "accuracy" or c.smoke)
+    return tuple(_also_with(own, c) for c in cut if c.check == "accuracy" or c.smoke)
+
+
+def _also_with(own: Sequence[str], clause: Clause) -> Clause:
+    """The property of a clause holds with these options too."""
+    relation = clause.relation
+    if relation is None:
+        return clause
+    return replace(clause, relation=replace(relation, options=(*relation.options, *own)))
 
 
 def attention_cost_clauses(heads: str) -> tuple[Clause, ...]:
