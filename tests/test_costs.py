@@ -15,7 +15,7 @@ from kernelproof.conformance.judge import Judge
 from kernelproof.conformance.meters.counts import Counts, Launch
 from kernelproof.conformance.reply import read_reply
 from kernelproof.conformance.request import build_request
-from kernelproof.conformance.suite import Planned
+from kernelproof.conformance.suite import Planned, select_cases
 from kernelproof.conformance.verdict import Result
 
 RAGGED = "float32/b1.hq4.hkv2.tq60.tk100.d32/default/normal"
@@ -111,6 +111,18 @@ BUILT_IN = [
     ("triton-tiled", "float32/m100.k130.n70/default/normal"),
     ("triton-tiled", "bfloat16/m1.k300.n200/default/normal"),
 ]
+
+
+def test_every_built_in_kernel_moves_its_closed_form_on_the_cases_of_its_clause(
+    built_in: Gates,
+) -> None:
+    built_in.suite.read()
+    for each in built_in.suite.implementations:
+        traffic = built_in.clause(each.name, "traffic")
+        for case in select_cases(each.spec, traffic, "smoke", ["float32"]):
+            if not each.unsupported(case, traffic):
+                x, _, counts = built_in.counts(each.name, case.id)
+                assert counts.traffic == each.spec.costs.traffic(x), (each.name, case.id)
 
 
 @pytest.mark.parametrize(("name", "case"), BUILT_IN)

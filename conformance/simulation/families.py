@@ -1,73 +1,29 @@
-"""The simulations by family: what a reference leaves decides which one serves its spec."""
+"""Running simulations: a reference's record is served by the module of its own reference's name.
+
+The record of ``reference/attention/scaled_dot_product.py`` goes to the FAMILY of
+``conformance/simulation/attention/scaled_dot_product.py``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from kernelproof.conformance.simulation.arithmetic import PRODUCTS_AT_ONCE, Arithmetic
-from kernelproof.conformance.simulation.attention import standard_attention, tiled_attention
-from kernelproof.conformance.simulation.matmul import tiled_product
-from kernelproof.reference.attention.scaled_dot_product import Attention
-from kernelproof.reference.matmul.tiled import Product
+from kernelproof.conformance.simulation.family import Family, Simulation
 from kernelproof.spec.language import Mutant
 from kernelproof.spec.rounding import PRESETS, Precision, resolve_precision
 
 Array = npt.NDArray[Any]
-Simulation = Callable[[Any, Arithmetic], dict[str, Tensor]]
 
-
-@dataclass(frozen=True)
-class Family:
-    """The simulations of one family of algorithms.
-
-    usual: the one that planted bugs are changes of. wide: the same with the widest tiles.
-    eager: operator by operator, as torch would.
-    others: right in other ways: tiles, splits, order.
-    size: numbers that a simulation of a record rounds, roughly: what its time goes with.
-    """
-
-    usual: Simulation
-    wide: Simulation
-    eager: Simulation
-    others: Mapping[str, Simulation]
-    size: Callable[[Any], int]
-
-
-def attention_family(**how: Any) -> Family:
-    """The simulations of a softmax attention; ``how``: what all of them are given."""
-    tiled, standard = partial(tiled_attention, **how), partial(standard_attention, **how)
-    return Family(
-        usual=tiled,
-        wide=partial(tiled, tile=128),
-        eager=standard,
-        others={
-            "narrow-tiles": partial(tiled, tile=16),
-            "wide-tiles": partial(tiled, tile=128),
-            "split-keys": partial(tiled, tile=32, splits=3),
-            "standard": standard,
-        },
-        size=lambda exact: exact.scores.size,
-    )
-
-
-FAMILIES: Mapping[type, Family] = {
-    Attention: attention_family(),
-    Product: Family(
-        usual=tiled_product,
-        wide=tiled_product,
-        eager=tiled_product,
-        others={"split-k": partial(tiled_product, splits=3)},
-        size=lambda exact: exact.out.size * exact.a.shape[1] // 16,
-    ),
-}
 
 DECLARED: Mapping[str, Precision] = {
     **PRESETS,
@@ -99,17 +55,28 @@ class Variant:
 
 def family_of(exact: Any) -> Family | None:
     """The simulations that a reference's record can be given to, if there are any."""
-    return FAMILIES.get(type(exact))
+    name = _module_for(type(exact))
+    return _load(name) if find_spec(name) else None
+
+
+@cache
+def _load(name: str) -> Family:
+    family: Family = import_module(name).FAMILY
+    return family
+
+
+def _module_for(record: type) -> str:
+    own = record.__module__.removeprefix("kernelproof.reference.")
+    return f"{__package__}.{own}"
 
 
 def _known(exact: Any) -> Family:
     """The simulations of a record. Raises LookupError for one that has none."""
     if found := family_of(exact):
         return found
-    kind = f"{type(exact).__module__.removeprefix('kernelproof.')}.{type(exact).__name__}"
     raise LookupError(
-        f"no simulation of {kind}, which rounding mutants want: wanted a Family for it in "
-        f"FAMILIES of {__name__}"
+        f"rounding mutants want a simulation of {type(exact).__name__}: wanted FAMILY in "
+        f"{_module_for(type(exact))}"
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from kernelproof.conformance.simulation.arithmetic import Arithmetic
+from kernelproof.conformance.simulation.family import Family
 from kernelproof.reference.matmul.tiled import Product
 
 
@@ -19,3 +22,12 @@ def tiled_product(exact: Product, rounded: Arithmetic, *, splits: int = 1) -> di
         part = slice(first, first + length)
         out = rounded("accumulator", out + rounded.dot("accumulator", a[:, part], b[part]))
     return {"out": rounded("out", out)}
+
+
+FAMILY = Family(
+    usual=tiled_product,
+    wide=tiled_product,
+    eager=tiled_product,
+    others={"split-k": partial(tiled_product, splits=3)},
+    size=lambda exact: exact.out.size * exact.a.shape[1] // 16,
+)

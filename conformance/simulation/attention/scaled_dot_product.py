@@ -7,6 +7,7 @@ and v per query head, its scale, which keys a query sees, and which weights drop
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kernelproof.conformance.simulation.arithmetic import Arithmetic
+from kernelproof.conformance.simulation.family import Family
 from kernelproof.reference.attention.scaled_dot_product import Attention
 
 After: TypeAlias = Callable[[Any, Tensor, slice, Arithmetic], Tensor]
@@ -143,3 +145,23 @@ def standard_attention(
     out = rounded.dot("accumulator", weights, x.v)
     lse = rounded("lse", rounded("logits", top + rounded("logits", torch.log(total))))[..., 0]
     return {"out": rounded("out", out), "lse": lse}
+
+
+def attention_family(**how: Any) -> Family:
+    """The simulations of a softmax attention; ``how``: what all of them are given."""
+    tiled, standard = partial(tiled_attention, **how), partial(standard_attention, **how)
+    return Family(
+        usual=tiled,
+        wide=partial(tiled, tile=128),
+        eager=standard,
+        others={
+            "narrow-tiles": partial(tiled, tile=16),
+            "wide-tiles": partial(tiled, tile=128),
+            "split-keys": partial(tiled, tile=32, splits=3),
+            "standard": standard,
+        },
+        size=lambda exact: exact.scores.size,
+    )
+
+
+FAMILY = attention_family()
