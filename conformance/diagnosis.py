@@ -24,7 +24,7 @@ EXPLAINED = 0.9
 EXPLAINED_BY_ROUNDING = 0.4
 """The same of a simulated rounding bug: other roundings, and other tiles, are part of the error."""
 
-FEWEST = 16
+FEWEST = 8
 """Elements that a pattern of rounding errors is told by, at least."""
 
 SIMULATED_NUMBERS = 1 << 18

@@ -278,10 +278,6 @@ ROUNDING_MUTANTS = (
                 "the sum of P V is accumulated in float16",
                 {"accumulator": "float16"},
             ),
-            "output-carried-in-bfloat16": (
-                "the output is kept in bfloat16 from one tile of keys to the next",
-                {"carried": "bfloat16"},
-            ),
             "sum-in-bfloat16": ("the running row sum is kept in bfloat16", {"sum": "bfloat16"}),
             "scores-accumulated-in-bfloat16": (
                 "the dot products q k are accumulated in bfloat16",
@@ -386,23 +382,33 @@ def _online(tile: int, *, rescale_out: bool = True, rescale_sum: bool = True) ->
     return _result(change)
 
 
-TILE_MUTANTS = tile_mutants(
-    {
-        "out-not-rescaled": (
-            "the accumulated output is not rescaled when the maximum grows",
-            lambda tile: _online(tile, rescale_out=False),
-        ),
-        "sum-not-rescaled": (
-            "the running sum is not rescaled when the maximum grows",
-            lambda tile: _online(tile, rescale_sum=False),
-        ),
-        "last-tile-skipped": (
-            "the last, ragged tile of keys is not visited",
-            lambda tile: _unread(lambda tk: tk // tile * tile, lambda tk: tk),
-        ),
-        "first-tile-skipped": (
-            "the first tile of keys is not visited",
-            lambda tile: _unread(lambda tk: 0, lambda tk: tile),
-        ),
-    }
+TILE_MUTANTS = (
+    *tile_mutants(
+        {
+            "out-not-rescaled": (
+                "the accumulated output is not rescaled when the maximum grows",
+                lambda tile: _online(tile, rescale_out=False),
+            ),
+            "sum-not-rescaled": (
+                "the running sum is not rescaled when the maximum grows",
+                lambda tile: _online(tile, rescale_sum=False),
+            ),
+            "last-tile-skipped": (
+                "the last, ragged tile of keys is not visited",
+                lambda tile: _unread(lambda tk: tk // tile * tile, lambda tk: tk),
+            ),
+            "first-tile-skipped": (
+                "the first tile of keys is not visited",
+                lambda tile: _unread(lambda tk: 0, lambda tk: tile),
+            ),
+        }
+    ),
+    *rounding_mutants(
+        {
+            "output-carried-in-bfloat16": (
+                "the output is kept in bfloat16 from one tile of keys to the next",
+                {"carried": "bfloat16"},
+            ),
+        }
+    ),
 )
