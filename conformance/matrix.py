@@ -19,9 +19,9 @@ from kernelproof.spec.catalogue import load_spec, spec_names
 SHORT = {"worst-case": "", "probable": "p", "mean-square": "s", "mean": "m"}
 
 LEGEND = (
-    "Cells: the largest ratio of error to bound that a smoke case shows; p, s or m: of the probable,",
-    "mean-square or mean gate, where the ones before let it pass. Behind them: in how many dtypes the",
-    "rules used elsewhere notice it on the same cases. Edits: the ratio of the first failing check.",
+    "Cells: the largest ratio of error to bound that a smoke case shows; p, s or m: of the",
+    "probable, mean-square or mean gate, where those before let it pass. Behind them: in how many",
+    "dtypes the rules used elsewhere notice it on the same cases. Edits: of the first failing check.",
 )
 
 
