@@ -21,7 +21,7 @@ SHORT = {"worst-case": "", "probable": "p", "mean-square": "s", "mean": "m"}
 LEGEND = (
     "Cells: the largest ratio of error to bound that a smoke case shows; p, s or m: of the",
     "probable, mean-square or mean gate, where those before let it pass. Behind them: in how many",
-    "dtypes the rules used elsewhere notice it on the same cases. Edits: of the first failing check.",
+    "dtypes the rules used elsewhere notice it on the same cases. Edits: of the check that failed.",
 )
 
 
