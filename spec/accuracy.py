@@ -66,8 +66,8 @@ class Accuracy:
     """How far a right implementation may be off, given the exact record and its roundings.
 
     worst_case: per output a bound on every element, on all inputs.
-    spread: per output what its error is made of, for the two gates on generic inputs; a spec
-        without it is judged by the worst case alone.
+    spread: per output what its error is made of, for the gates on generic inputs; a spec without
+        it is judged by the worst case alone.
     """
 
     worst_case: Callable[[Any, Rounding], Bounds]

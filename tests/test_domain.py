@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from kernelproof.conformance.expectation import draw
 from kernelproof.conformance.layout import NUMPY_DTYPES
 from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.contracts.attention.cases import with_inputs
+from kernelproof.spec.contracts.attention.families import FAMILIES
 from kernelproof.spec.domain import LAYOUTS, Case
 from kernelproof.spec.language import Call
 from kernelproof.spec.rounding import DTYPES
@@ -284,3 +286,16 @@ def test_a_case_is_a_value_that_can_be_compared_and_hashed():
     case = ATTENTION.case(f"float32/{SIZES}/default/normal")
     same = Case(case.dtype, case.axes, case.options, case.family)
     assert {case, same} == {case}
+
+
+def test_an_input_that_one_variant_has_is_drawn_beside_those_that_all_have():
+    def slopes(rng, shape, family):
+        return np.full(shape, 0.5 if family.generic else 0.0)
+
+    for name, value in (("normal", 0.5), ("stagnant", 0.0)):
+        family = with_inputs(FAMILIES[name], {"slopes": slopes})
+        shapes = dict.fromkeys("qkv", (1, 2, 5, 8)) | {"slopes": (2,)}
+        drawn = family.draw(np.random.default_rng(0), shapes, {})
+        assert set(drawn) == {"q", "k", "v", "slopes"}
+        assert (drawn["slopes"] == value).all()
+        assert family.generic == FAMILIES[name].generic

@@ -161,3 +161,10 @@ def test_a_text_that_does_not_occur_exactly_once_is_refused():
 def test_a_reason_for_an_edit_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match="harmless speaks of two: no edit has that name"):
         wrong_values({"one": ("adds", ("-", "+"))}, harmless={"two": {"float16": "no reason"}})
+
+
+def test_every_built_in_triton_kernel_is_edited(suite_of):
+    suite = suite_of("kernelproof.impls.triton").suite
+    suite.read()
+    edited = {load_edited(module).name for module in edited_names()}
+    assert {each.name for each in suite.implementations} <= edited

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from kernelproof.spec.contracts.attention.families import FAMILIES, KEEPS, MASKS
 from kernelproof.spec.contracts.captured import check_captured
-from kernelproof.spec.domain import Domain, OptionValues, Scalar
+from kernelproof.spec.domain import Arrays, Domain, Family, OptionValues, Scalar
 from kernelproof.spec.language import option_words
 
 OPTIONS: Mapping[str, OptionValues] = {
@@ -79,12 +84,32 @@ def with_options(taken: Sequence[str], cases: Iterable[str]) -> tuple[str, ...]:
     return tuple(kept)
 
 
+DrawInput: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], Family], npt.NDArray[Any]]
+"""Draws an input of this shape, to go with a family."""
+
+
+def with_inputs(family: Family, inputs: Mapping[str, DrawInput]) -> Family:
+    """A family that draws these inputs, too."""
+
+    def draw(
+        rng: np.random.Generator,
+        shapes: Mapping[str, tuple[int, ...]],
+        options: Mapping[str, Any],
+    ) -> Arrays:
+        shared = {name: shape for name, shape in shapes.items() if name not in inputs}
+        own = {name: each(rng, shapes[name], family) for name, each in inputs.items()}
+        return {**family.draw(rng, shared, options), **own}
+
+    return replace(family, draw=draw) if inputs else family
+
+
 def attention_domain(
     heads: Callable[[int], str],
     sizes: Mapping[str, tuple[int, int]],
     options: str,
     *,
     own: Mapping[str, OptionValues] | None = None,
+    inputs: Mapping[str, DrawInput] | None = None,
     smoke: Sequence[str] = (),
     core: Sequence[str] = (),
 ) -> Domain:
@@ -93,6 +118,7 @@ def attention_domain(
     heads: what takes the place of ``h2`` in a case, e.g. ``hq4.hkv2``.
     sizes: smallest and largest number of heads in random cases.
     own: values of options that no other variant has; smoke, core: cases beside the shared ones.
+    inputs: how inputs that no other variant has are drawn, for each of the shared families.
     """
     taken, values = option_words(options), {**OPTIONS, **(own or {})}
     if unknown := [name for name in taken if name not in values]:
@@ -106,7 +132,11 @@ def attention_domain(
 
     return Domain(
         sizes={"b": (1, 2), **sizes, "tq": (1, 160), "tk": (1, 320), "d": (8, 128), "dv": (8, 128)},
-        families={n: f for n, f in FAMILIES.items() if n != "masked-huge" or "mask" in taken},
+        families={
+            name: with_inputs(family, inputs or {})
+            for name, family in FAMILIES.items()
+            if name != "masked-huge" or "mask" in taken
+        },
         options={name: each for name, each in values.items() if name in taken},
         smoke=(*cases(SMOKE), *smoke),
         core=(*cases(CORE), *core),

@@ -99,17 +99,19 @@ def io_lower_bound(x: Sizes) -> int:
     return words * int(pairs(x) * x.d / per_segment) * x.item
 
 
-def standard_traffic(x: Sizes) -> int:
+def standard_traffic(x: Sizes, more: int = 0) -> int:
     """S is written, read for lse, and made P in one pass; P is read once: 5 passes of tq tk.
 
-    Each option reads and writes them once more. q is scaled, and what is narrower than the
-    accumulator converted, in memory: read, written wide, and read wide.
+    Each option reads and writes them once more; ``more``: passes of a variant's own. q is scaled,
+    and what is narrower than the accumulator converted, in memory: read, written wide, and read
+    wide.
     """
     queries, keys = x.b * query_heads(x) * x.tq, x.b * key_heads(x) * x.tk
     converted = queries * x.d
     if x.item < x.wide:
         converted += queries * x.dv + keys * (x.d + x.dv)
-    passes = 5 + 2 * sum(x.options.get(o) is not None for o in ("mask", "causal", "keep"))
+    options = sum(x.options.get(o) is not None for o in ("mask", "causal", "keep"))
+    passes = 5 + 2 * options + more
     scores = queries * x.tk
     inputs = (queries * x.d + keys * (x.d + x.dv)) * x.item
     return inputs + (2 * converted + passes * scores) * x.wide + output_bytes(x)
@@ -225,20 +227,25 @@ def best_tiles(x: Sizes, pack: int) -> dict[str, int]:
     return {"br": br, "bc": bc}
 
 
-STANDARD = Costs(
-    flops=lambda x: tiled_flops(x, 1),
-    useful=useful_flops,
-    # one pass for lse and one for P
-    exps=lambda x: 2 * tiled_exps(x, 1),
-    reads=needed_elements,
-    compulsory=compulsory,
-    traffic=standard_traffic,
-    cap=lambda x: 2 * standard_traffic(x),
-    memory=standard_memory,
-    lower=io_lower_bound,
-    tiles=("br", "bc", "bd", "bdv"),
-    widest_tiles=widest_tiles,
-)
+def standard_costs(more: int = 0) -> Costs:
+    """Costs of attention that materialises S and P; ``more``: passes over S beside the usual."""
+    return Costs(
+        flops=lambda x: tiled_flops(x, 1),
+        useful=useful_flops,
+        # one pass for lse and one for P
+        exps=lambda x: 2 * tiled_exps(x, 1),
+        reads=needed_elements,
+        compulsory=compulsory,
+        traffic=lambda x: standard_traffic(x, more),
+        cap=lambda x: 2 * standard_traffic(x, more),
+        memory=standard_memory,
+        lower=io_lower_bound,
+        tiles=("br", "bc", "bd", "bdv"),
+        widest_tiles=widest_tiles,
+    )
+
+
+STANDARD = standard_costs()
 
 
 def tiled_costs(pack: Pack) -> Costs:
@@ -269,7 +276,7 @@ def tiled_costs(pack: Pack) -> Costs:
     )
 
 
-def shared_costs(pack: Pack) -> Costs:
+def shared_costs(pack: Pack, standard: Costs = STANDARD) -> Costs:
     """Costs of attention whose heads share keys, tiled or not.
 
     Without tiles S and P may be materialised. With them, the tiles that an implementation
@@ -280,8 +287,8 @@ def shared_costs(pack: Pack) -> Costs:
         tiled,
         assumes="all query heads of a group in one program",
         tiles=("br", "bc", "bd", "bdv"),
-        exps=lambda x: (tiled if x.tiles else STANDARD).exps(x),
+        exps=lambda x: (tiled if x.tiles else standard).exps(x),
         # whoever names no tiles may materialise S
-        cap=lambda x: tiled.cap(x) if x.tiles else max(STANDARD.cap(x), tiled.cap(x)),
-        memory=lambda x: (tiled if x.tiles else STANDARD).memory(x),
+        cap=lambda x: tiled.cap(x) if x.tiles else max(standard.cap(x), tiled.cap(x)),
+        memory=lambda x: (tiled if x.tiles else standard).memory(x),
     )

@@ -19,7 +19,7 @@ from kernelproof.spec.language import (
 Reference = Callable[..., Any]
 
 
-def _with(**changes: Any) -> Any:
+def changed_options(**changes: Any) -> Any:
     """The bug that ignores or replaces options: given for options that the case has."""
 
     def model(
@@ -28,12 +28,12 @@ def _with(**changes: Any) -> Any:
         if not set(changes) <= set(options):
             return None
         changed = {n: f(options[n]) if callable(f) else f for n, f in changes.items()}
-        return _outputs(reference(**x, **{**options, **changed}))
+        return outputs_of(reference(**x, **{**options, **changed}))
 
     return model
 
 
-def _inputs(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+def changed_inputs(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
     """The bug that computes the right thing for other inputs."""
 
     def model(
@@ -41,7 +41,7 @@ def _inputs(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
     ) -> Outputs | None:
         if not x["k"].size:
             return None
-        return _outputs(reference(**{**x, **change(dict(x))}, **options))
+        return outputs_of(reference(**{**x, **change(dict(x))}, **options))
 
     return model
 
@@ -57,12 +57,12 @@ def _unread(first: Callable[[int], int], end: Callable[[int], int]) -> Any:
         read = (key < first(tk)) | (key >= end(tk))
         mask = read & options.get("mask", True)
         with np.errstate(all="ignore"):
-            return _outputs(reference(**x, **{**options, "mask": mask})) if tk else None
+            return outputs_of(reference(**x, **{**options, "mask": mask})) if tk else None
 
     return model
 
 
-def _result(change: Callable[[Any], Outputs | None]) -> Any:
+def changed_result(change: Callable[[Any], Outputs | None]) -> Any:
     """The bug that spoils a right result; ``change`` gets the reference's record."""
 
     def model(
@@ -71,12 +71,13 @@ def _result(change: Callable[[Any], Outputs | None]) -> Any:
         with np.errstate(all="ignore"):
             exact = reference(**x, **options)
             changed = change(exact)
-        return None if changed is None else {**_outputs(exact), **changed}
+        return None if changed is None else {**outputs_of(exact), **changed}
 
     return model
 
 
-def _outputs(exact: Any) -> Outputs:
+def outputs_of(exact: Any) -> Outputs:
+    """The outputs of a record."""
     return {"out": exact.out, "lse": exact.lse}
 
 
@@ -87,7 +88,7 @@ def _scale(factor: Callable[[Any], float]) -> Any:
         reference: Reference, x: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Outputs | None:
         right = options.get("scale", x["q"].shape[-1] ** -0.5)
-        return _outputs(reference(**x, **{**options, "scale": right * factor(x)}))
+        return outputs_of(reference(**x, **{**options, "scale": right * factor(x)}))
 
     return model
 
@@ -123,7 +124,7 @@ def _padding_counted(tile: int) -> Any:
         lse = np.logaddexp(e.lse, np.log(padding))
         return {"out": e.out * np.exp(e.lse - lse)[..., None], "lse": lse}
 
-    return _result(change)
+    return changed_result(change)
 
 
 def _no_max(e: Any) -> Outputs:
@@ -171,7 +172,7 @@ def _causal_shift(by: int) -> Any:
         offset = by + (tk - tq if options["causal"] == "bottom-right" else 0)
         mask = np.arange(tk) <= np.arange(tq)[:, None] + offset
         rest = {n: value for n, value in options.items() if n != "causal"}
-        return _outputs(reference(**x, **{**rest, "mask": mask & rest.get("mask", True)}))
+        return outputs_of(reference(**x, **{**rest, "mask": mask & rest.get("mask", True)}))
 
     return model
 
@@ -180,14 +181,17 @@ _OTHER = {"top-left": "bottom-right", "bottom-right": "top-left"}
 
 _SHARED = mutants(
     {
-        "zeros": ("returns zeros", _result(lambda e: {"out": 0 * e.out, "lse": 0 * e.out[..., 0]})),
+        "zeros": (
+            "returns zeros",
+            changed_result(lambda e: {"out": 0 * e.out, "lse": 0 * e.out[..., 0]}),
+        ),
         "mean-of-values": (
             "returns the mean of V: flat inputs accept it",
-            _result(_mean_of_values),
+            changed_result(_mean_of_values),
         ),
-        "uniform": ("weighs every visible key the same", _result(_uniform)),
-        "copy-of-values": ("returns V itself", _result(_copy_of_values)),
-        "prefix": ("reads the first half of the keys only", _result(_prefix)),
+        "uniform": ("weighs every visible key the same", changed_result(_uniform)),
+        "copy-of-values": ("returns V itself", changed_result(_copy_of_values)),
+        "prefix": ("reads the first half of the keys only", changed_result(_prefix)),
         "scale-missing": ("does not scale the logits", _scale(lambda x: x["q"].shape[-1] ** 0.5)),
         "scale-from-dv": (
             "scales by 1/sqrt(dv) instead of 1/sqrt(d)",
@@ -195,29 +199,35 @@ _SHARED = mutants(
         ),
         "scale-off-1-percent": ("scale is 1 percent off", _scale(lambda x: 1.01)),
         "scale-off-0.1-percent": ("scale is 0.1 percent off", _scale(lambda x: 1.001)),
-        "scale-ignored": ("an explicit scale is ignored", _with(scale=None)),
+        "scale-ignored": ("an explicit scale is ignored", changed_options(scale=None)),
         "scale-zero-is-default": (
             "an explicit scale of 0 is taken for none",
-            _with(scale=lambda s: s or None),
+            changed_options(scale=lambda s: s or None),
         ),
-        "scale-absolute": ("the sign of scale is lost", _with(scale=abs)),
-        "mask-inverted": ("mask True is read as: may not attend", _with(mask=np.logical_not)),
-        "mask-ignored": ("mask is ignored", _with(mask=None)),
+        "scale-absolute": ("the sign of scale is lost", changed_options(scale=abs)),
+        "mask-inverted": (
+            "mask True is read as: may not attend",
+            changed_options(mask=np.logical_not),
+        ),
+        "mask-ignored": ("mask is ignored", changed_options(mask=None)),
         "mask-of-first-batch": (
             "every batch uses the mask of the first",
-            _with(mask=lambda m: m[:1] if m.ndim == 4 else m),
+            changed_options(mask=lambda m: m[:1] if m.ndim == 4 else m),
         ),
         "mask-of-first-head": (
             "every head uses the mask of the first",
-            _with(mask=lambda m: m[:, :1] if m.ndim == 4 else m),
+            changed_options(mask=lambda m: m[:, :1] if m.ndim == 4 else m),
         ),
         "mask-finite": (
             "a finite number stands for -inf: empty rows give mean(V)",
-            _result(_finite_mask_value),
+            changed_result(_finite_mask_value),
         ),
-        "empty-row-nan": ("a row without any key is NaN: 0/0", _result(_empty_row_nan)),
-        "causal-ignored": ("causal is ignored", _with(causal=None)),
-        "causal-other-corner": ("causal is aligned to the other corner", _with(causal=_OTHER.get)),
+        "empty-row-nan": ("a row without any key is NaN: 0/0", changed_result(_empty_row_nan)),
+        "causal-ignored": ("causal is ignored", changed_options(causal=None)),
+        "causal-other-corner": (
+            "causal is aligned to the other corner",
+            changed_options(causal=_OTHER.get),
+        ),
         "causal-sees-next": ("causal is off by one: j <= i + 1", _causal_shift(1)),
         "causal-misses-diagonal": ("causal is off by one: j < i", _causal_shift(-1)),
         "last-key-dropped": (
@@ -230,29 +240,38 @@ _SHARED = mutants(
         ),
         "heads-rotated": (
             "each head reads the values of its neighbour",
-            _inputs(lambda x: {"v": np.roll(x["v"], 1, axis=1)}),
+            changed_inputs(lambda x: {"v": np.roll(x["v"], 1, axis=1)}),
         ),
-        "no-max-subtraction": ("the row maximum is not subtracted before exp", _result(_no_max)),
-        "softmax-over-queries": ("softmax runs over the queries", _result(_softmax_over_queries)),
+        "no-max-subtraction": (
+            "the row maximum is not subtracted before exp",
+            changed_result(_no_max),
+        ),
+        "softmax-over-queries": (
+            "softmax runs over the queries",
+            changed_result(_softmax_over_queries),
+        ),
         "division-approximate": (
             "the division by the row sum is 0.1 percent off",
-            _result(_divided_roughly),
+            changed_result(_divided_roughly),
         ),
-        "lse-in-log2": ("lse is a base-2 logarithm", _result(lambda e: {"lse": e.lse / np.log(2)})),
+        "lse-in-log2": (
+            "lse is a base-2 logarithm",
+            changed_result(lambda e: {"lse": e.lse / np.log(2)}),
+        ),
         "lse-without-max": (
             "lse lacks the row maximum",
-            _result(lambda e: {"lse": e.lse - e.scores.max(-1, initial=-np.inf)}),
+            changed_result(lambda e: {"lse": e.lse - e.scores.max(-1, initial=-np.inf)}),
         ),
         "nan-hidden": (
             "NaN is replaced by zero",
-            _result(
+            changed_result(
                 lambda e: {"out": np.nan_to_num(e.out), "lse": np.nan_to_num(e.lse, neginf=-np.inf)}
             ),
         ),
-        "dropout-ignored": ("the keep-mask of dropout is ignored", _with(keep=None)),
+        "dropout-ignored": ("the keep-mask of dropout is ignored", changed_options(keep=None)),
         "dropout-not-rescaled": (
             "kept weights are not divided by 1 - rate",
-            _with(keep=lambda k: (k[0], 0.0)),
+            changed_options(keep=lambda k: (k[0], 0.0)),
         ),
     }
 )
@@ -341,7 +360,9 @@ def _other_group(change: Callable[[Any, int], Any]) -> Any:
         if not hkv:
             return None
         wrong = change(heads, hkv)
-        return _outputs(reference(**{**x, "k": x["k"][:, wrong], "v": x["v"][:, wrong]}, **options))
+        return outputs_of(
+            reference(**{**x, "k": x["k"][:, wrong], "v": x["v"][:, wrong]}, **options)
+        )
 
     return model
 
@@ -379,7 +400,7 @@ def _online(tile: int, *, rescale_out: bool = True, rescale_sum: bool = True) ->
         safe = np.where(total == 0, 1, total)
         return {"out": out / safe, "lse": (top + np.log(total))[..., 0]}
 
-    return _result(change)
+    return changed_result(change)
 
 
 TILE_MUTANTS = (
