@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 EXPLAINED = 0.9
 """What an exact model explains of an error (root of the mean square) to be named."""
 
-EXPLAINED_BY_ROUNDING = 0.4
+EXPLAINED_BY_ROUNDING = 0.25
 """The same of a simulated rounding bug: other roundings, and other tiles, are part of the error."""
 
 FEWEST = 8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from kernelproof.conformance.verdict import Worst
 from kernelproof.spec.catalogue import load_spec, spec_names
 from kernelproof.spec.rounding import DTYPES, resolve_precision
 
-CASES_TOLD = 4
+CASES_TOLD = 2
 """In how many of the cases that expose it the name of a mutant is asked for: each takes time."""
 
 SPECS = {name: load_spec(name) for name in spec_names()}
@@ -139,7 +141,7 @@ def test_an_error_of_nan_or_infinities_is_told_by_its_mutant(name, point, mutant
 @TWO_DTYPES
 def test_a_right_result_with_noise_of_five_bounds_resembles_no_mutant(spec, dtype):
     rng = np.random.default_rng(5)
-    for trial in smoke_trials(spec, dtype, accuracy(spec)):
+    for trial in islice(smoke_trials(spec, dtype, accuracy(spec)), 6):
         expected = right(trial)
         for name, exact in expected.outputs.items():
             noise = 5 * expected.bounds[name] * rng.choice([-1.0, 1.0], exact.shape)
