@@ -256,9 +256,10 @@ def power(
     from kernelproof.conformance import matrix, record
     from kernelproof.conformance.edits.matrix import edit_table
     from kernelproof.conformance.suite import UsageError
+    from kernelproof.spec.catalogue import matching_specs
 
     try:
-        names = matrix.chosen_specs(spec or [])
+        names = matching_specs(spec or ["*"])
         record.check_writable(json_)
     except (LookupError, UsageError) as error:
         print(f"kernelproof: {error.args[0]}", file=sys.stderr)

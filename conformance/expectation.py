@@ -39,12 +39,16 @@ def extended_significand() -> int | None:
     return bits if bits > 53 else None
 
 
+def generator(*words: str) -> np.random.Generator:
+    """Random numbers that are the same for the same words, on every machine."""
+    digest = hashlib.sha256("|".join(words).encode()).digest()
+    return np.random.Generator(np.random.PCG64(list(digest)))
+
+
 def draw(spec: Spec, case: Case, seed: str) -> list[Step]:
     """The inputs of a case, rounded to its dtype. Equal seeds and ids draw equal inputs."""
-    digest = hashlib.sha256(f"{seed}|{spec.name}|{case.id}".encode()).digest()
-    rng = np.random.Generator(np.random.PCG64(list(digest)))
     steps = []
-    for step in spec.steps(case, rng):
+    for step in spec.steps(case, generator(seed, spec.name, case.id)):
         inputs = {}
         for position, tensor in enumerate(spec.call.operations[step.operation].inputs):
             array, layout = step.inputs[tensor.name], layout_of(case.layout, position)

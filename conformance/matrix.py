@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 from kernelproof.conformance.edits.catalogue import edited_names
 from kernelproof.conformance.edits.matrix import EditPower, measure_edits
 from kernelproof.conformance.power import RULES, Kill, Power, measure
 from kernelproof.conformance.report import columns, ratio_text
 from kernelproof.conformance.targets import has_triton
-from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.catalogue import load_spec
+
+Task = TypeVar("Task")
+Done = TypeVar("Done")
 
 SHORT = {"worst-case": "", "probable": "p", "mean-square": "s", "mean": "m"}
 
@@ -25,29 +27,24 @@ LEGEND = (
 )
 
 
-def chosen_specs(patterns: Sequence[str]) -> list[str]:
-    """Specs by glob. Raises LookupError, with the nearest name, for a pattern that fits none."""
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in spec_names()):
-            load_spec(pattern)  # says which name is near
-    return [n for n in spec_names() if not patterns or any(fnmatchcase(n, p) for p in patterns)]
-
-
 def measure_all(names: Sequence[str]) -> Iterator[Power]:
     """The power of each spec in each of its dtypes, in as many processes as there are cores."""
     tasks = [(name, dtype) for name in names for dtype in load_spec(name).domain.dtypes]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), context) as pool:
-        yield from pool.map(_measure, tasks)
+    yield from _in_processes(_measure, tasks)
 
 
 def measure_all_edits(names: Sequence[str]) -> Iterator[EditPower]:
     """What fails the edits of each built-in kernel of these specs that can run here."""
     modules = [m for m in edited_names() if m.partition(".")[2] in names]
     modules = [m for m in modules if has_triton() or not m.startswith("triton.")]
+    yield from _in_processes(measure_edits, modules)
+
+
+def _in_processes(function: Callable[[Task], Done], tasks: Sequence[Task]) -> Iterator[Done]:
+    """What a function returns of each task, in order."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), context) as pool:
-        yield from pool.map(measure_edits, modules)
+        yield from pool.map(function, tasks)
 
 
 def _measure(task: tuple[str, str]) -> Power:

@@ -20,6 +20,7 @@ from kernelproof.conformance.gates import GATES, WORST_CASE, gauge
 from kernelproof.conformance.layout import NUMPY_DTYPES
 from kernelproof.conformance.simulation.families import eager, family_of, right_variants, simulate
 from kernelproof.conformance.suite import select_cases
+from kernelproof.conformance.verdict import plain_number
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Clause, Mutant, Spec, Step
 from kernelproof.spec.rounding import FORMATS, Precision, resolve_precision
@@ -103,34 +104,39 @@ class Trial:
 
     def rejected_by(self, outputs: Outputs) -> set[str]:
         """The other rules that reject these outputs."""
-        right = self.rounded(self.expected(resolve_precision(None, self.case.dtype)).outputs)
         found = set()
         for name, got in outputs.items():
-            want = right[name]
+            want = self._right[name]
             own = TOLERANCES[self.spec.output(name).dtype_in(self.case.dtype)]
             tolerances = {ASSERT_CLOSE: own, FLAT: (1e-2, 1e-2)}
             for rule, (relative, absolute) in tolerances.items():
                 close = np.isclose(got, want, rtol=relative, atol=absolute, equal_nan=True)
                 found |= set() if close.all() else {rule}
-            if name in self._eager and _largest(got, want) > self._allowed_by_eager(name, want):
+            if _largest(got, want) > self._allowed_by_eager.get(name, np.inf):
                 found.add(TWICE_EAGER)
         return found
 
-    def _allowed_by_eager(self, name: str, want: Array) -> float:
+    @cached_property
+    def _right(self) -> dict[str, Array]:
+        """The exact outputs, rounded once."""
+        return self.rounded(self.expected(resolve_precision(None, self.case.dtype)).outputs)
+
+    @cached_property
+    def _allowed_by_eager(self) -> dict[str, float]:
         """Twice the error of plain operators, and what adding and subtracting 0.3 costs, twice."""
+        if family_of(self.record) is None:
+            return {}
+        with np.errstate(all="ignore"):
+            plain = self.rounded(eager(self.record, self.case.dtype))
+        return {name: self._twice(name, got, self._right[name]) for name, got in plain.items()}
+
+    def _twice(self, name: str, plain: Array, want: Array) -> float:
         dtype = self._dtype(name)
         with np.errstate(over="ignore", invalid="ignore"):
             finite = want[np.isfinite(want)]
             around = finite.astype(dtype) + dtype.type(0.3) - dtype.type(0.3)
             slack = abs(around.astype(self._wide) - finite).max(initial=0.0)
-        return 2 * _largest(self._eager[name], want) + 2 * float(slack)
-
-    @cached_property
-    def _eager(self) -> dict[str, Array]:
-        if family_of(self.record) is None:
-            return {}
-        with np.errstate(all="ignore"):
-            return self.rounded(eager(self.record, self.case.dtype))
+        return 2 * _largest(plain, want) + 2 * float(slack)
 
     def _dtype(self, name: str) -> np.dtype[Any]:
         found = NUMPY_DTYPES[self.spec.output(name).dtype_in(self.case.dtype)]
@@ -212,7 +218,7 @@ class Kill:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, infinities as text."""
-        ratios = {g: r if np.isfinite(r) else str(r) for g, r in self.ratios.items()}
+        ratios = {gate: plain_number(ratio) for gate, ratio in self.ratios.items()}
         rules = [rule for rule in RULES if rule in self.rules]
         return {**asdict(self), "ratios": ratios, "rules": rules, "gate": self.gate}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from kernelproof.conformance.capabilities import Capabilities
 from kernelproof.conformance.comparison import Comparison, compare
-from kernelproof.conformance.expectation import Expected, draw, expect_steps
+from kernelproof.conformance.expectation import Expected, draw, expect_steps, generator
 from kernelproof.conformance.layout import NUMPY_DTYPES
 from kernelproof.spec.domain import Case, Scalar
 from kernelproof.spec.language import Clause, Spec, Step
@@ -95,8 +94,7 @@ def pose(spec: Spec, case: Case, anchor: str, precision: Precision, seed: str) -
 
 
 def _point(spec: Spec, case: Case, anchor: str, seed: str) -> Point:
-    digest = hashlib.sha256(f"{seed}|{spec.name}|{case.id}|{anchor}".encode()).digest()
-    rng = np.random.Generator(np.random.PCG64(list(digest)))
+    rng = generator(seed, spec.name, case.id, anchor)
     step = draw(spec, case, seed)[0]
     inputs = {name: array.astype(np.float64) for name, array in step.inputs.items()}
     axes = {t.name: t.axes for t in spec.call.operations[step.operation].inputs}

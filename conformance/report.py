@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from kernelproof.conformance.standing import Standing, standings
@@ -197,25 +197,17 @@ def _cells(standing: Standing) -> list[str]:
     ]
 
 
-def columns(rows: Sequence[Sequence[str]], words: Sequence[int] = (0,)) -> list[str]:
+def columns(rows: Sequence[Sequence[str]], words: Collection[int] = (0,)) -> list[str]:
     """Lines of a table, indented; columns of numbers are set to the right, those of words left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  "
-        + "  ".join(
-            cell.ljust(width) if number in words else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return ["  " + _row(row, widths, words).rstrip() for row in rows]
 
 
-def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
-    words = (
-        cell.ljust(width) if number < _LEFT else cell.rjust(width)
+def _row(cells: Sequence[str], widths: Sequence[int], words: Collection[int] = range(_LEFT)) -> str:
+    return "  ".join(
+        cell.ljust(width) if number in words else cell.rjust(width)
         for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
     )
-    return "  ".join(words)
 
 
 def _notes(standing: Standing) -> list[str]:

@@ -24,7 +24,7 @@ from kernelproof.conformance.targets import (
 )
 from kernelproof.conformance.verdict import Result, Verdict
 from kernelproof.impls.registration import BACKENDS
-from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.catalogue import load_spec, matching_specs, spec_names
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Clause, Spec
 from kernelproof.spec.rounding import DTYPES, PRESETS
@@ -67,12 +67,10 @@ class Settings:
         if options.get("require"):
             _one_of("--require", options["require"], PRESETS)
         specs = tuple(options.get("specs") or ("*",))
-        for pattern in specs:
-            if not fnmatch.filter(spec_names(), pattern):
-                try:
-                    load_spec(pattern)
-                except LookupError as error:
-                    raise UsageError(f"--spec: {error}") from None
+        try:
+            matching_specs(specs)
+        except LookupError as error:
+            raise UsageError(f"--spec: {error}") from None
         seed = str(options["seed"])
         if seed != "random" and not seed.isdecimal():
             raise UsageError(f"--seed {seed}: wanted a whole number or 'random'")

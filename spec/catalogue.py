@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -26,6 +28,15 @@ def spec_names() -> tuple[str, ...]:
         if area.ispkg and area.name not in _SHARED
         for module in iter_modules([f"{p}/{area.name}" for p in kernelproof.spec.__path__])
     )
+
+
+def matching_specs(patterns: Sequence[str]) -> list[str]:
+    """The specs that some pattern fits. Raises LookupError, with the nearest name, for a pattern
+    that fits none."""
+    for pattern in patterns:
+        if not fnmatch.filter(spec_names(), pattern):
+            load_spec(pattern)
+    return [n for n in spec_names() if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
 
 
 @cache

@@ -51,7 +51,6 @@ class Arithmetic:
     formats: Mapping[str, str]
     default: str = "float32"
     truncating: bool = False
-    normalised: bool = False
     planted: Mapping[str, str] = field(default_factory=dict)
     together: int = PRODUCTS_AT_ONCE
 
@@ -69,7 +68,6 @@ class Arithmetic:
             formats={**declared, **(planted or {})},
             default="float64" if dtype == "float64" else precision.accumulate,
             truncating=precision.truncating,
-            normalised=precision.normalised,
             planted=planted or {},
         )
 

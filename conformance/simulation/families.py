@@ -25,19 +25,12 @@ from kernelproof.spec.rounding import PRESETS, Precision, resolve_precision
 Array = npt.NDArray[Any]
 
 
-DECLARED: Mapping[str, Precision] = {
-    **PRESETS,
-    "truncating": Precision("truncating", truncating=True),
-    "scaled-query-cast": Precision("scaled-query-cast", scaled_query="input", weights="input"),
+_SIXTEEN = ("float16", "bfloat16")
+OTHERS: Mapping[Precision, tuple[str, ...]] = {
+    Precision("truncating", truncating=True): ("float32", *_SIXTEEN),
+    Precision("scaled-query-cast", scaled_query="input", weights="input"): _SIXTEEN,
 }
-"""Declared roundings that right simulations are run with."""
-
-_NOT_FOR = {
-    "float64": ("strict32", "mixed16", "eager16", "tf32", "fp8", "truncating", "scaled-query-cast"),
-    "float32": ("strict64", "mixed16", "eager16", "fp8", "scaled-query-cast"),
-    "float16": ("strict64", "tf32", "fp8"),
-    "bfloat16": ("strict64", "tf32", "fp8"),
-}
+"""Declared roundings beside the presets that right simulations are run with, and the dtypes."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +48,12 @@ class Variant:
 
 def family_of(exact: Any) -> Family | None:
     """The simulations that a reference's record can be given to, if there are any."""
-    name = _module_for(type(exact))
-    return _load(name) if find_spec(name) else None
+    return _load(_module_for(type(exact)))
 
 
 @cache
-def _load(name: str) -> Family:
-    family: Family = import_module(name).FAMILY
-    return family
+def _load(name: str) -> Family | None:
+    return import_module(name).FAMILY if find_spec(name) else None
 
 
 def _module_for(record: type) -> str:
@@ -83,13 +74,13 @@ def _known(exact: Any) -> Family:
 def right_variants(exact: Any, dtype: str) -> Iterator[Variant]:
     """Every way to be right: each declared precision, and with the usual ones each order."""
     family = _known(exact)
-    for name, precision in DECLARED.items():
-        if name in _NOT_FOR[dtype]:
-            continue
-        normalised = precision.normalised
-        yield Variant(name, precision, family.eager if normalised else family.usual)
+    presets = [p for p in PRESETS.values() if resolve_precision(p.name, dtype) is p]
+    for precision in (*presets, *(p for p, dtypes in OTHERS.items() if dtype in dtypes)):
+        simulation = family.eager if precision.normalised else family.usual
+        yield Variant(precision.name, precision, simulation)
     usual = resolve_precision(None, dtype)
     for name, simulation in family.others.items():
+        # operator by operator, P is divided before it is cast
         precision = replace(usual, normalised=True) if name == "standard" else usual
         yield Variant(name, precision, simulation)
 

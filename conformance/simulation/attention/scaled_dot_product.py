@@ -150,13 +150,14 @@ def standard_attention(
 def attention_family(**how: Any) -> Family:
     """The simulations of a softmax attention; ``how``: what all of them are given."""
     tiled, standard = partial(tiled_attention, **how), partial(standard_attention, **how)
+    wide = partial(tiled, tile=128)
     return Family(
         usual=tiled,
-        wide=partial(tiled, tile=128),
+        wide=wide,
         eager=standard,
         others={
             "narrow-tiles": partial(tiled, tile=16),
-            "wide-tiles": partial(tiled, tile=128),
+            "wide-tiles": wide,
             "split-keys": partial(tiled, tile=32, splits=3),
             "standard": standard,
         },

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
+from kernelproof.conformance.edits.attention import keys_copied_per_head
 from kernelproof.conformance.edits.editing import Edited, wrong_costs
 from kernelproof.conformance.edits.torch.attention.scaled_dot_product import COSTS
 
 _CALL = "return eager(q, k, v, mask=mask, causal=causal, scale=scale)"
 
-OWN = wrong_costs(
-    "traffic",
-    {
-        "keys-copied-per-head": (
-            "k and v are copied for each head of a group",
-            (
-                _CALL,
-                "g = q.shape[1] // k.shape[1]\n"
-                "    k, v = k.repeat_interleave(g, 1), v.repeat_interleave(g, 1)\n"
-                f"    {_CALL}",
-            ),
-        ),
-    },
-)
+OWN = wrong_costs("traffic", keys_copied_per_head(_CALL))
 
 EDITED = Edited(
     "torch-grouped-query",

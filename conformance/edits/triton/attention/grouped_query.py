@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernelproof.conformance.edits.attention import keys_copied_per_head
 from kernelproof.conformance.edits.editing import Edited, wrong_costs
 from kernelproof.conformance.edits.triton.attention.flash import COSTS
 
@@ -22,15 +23,7 @@ OWN = wrong_costs(
                 " for parts in zip(*heads, strict=True))",
             ),
         ),
-        "keys-copied-per-head": (
-            "k and v are copied for each head of a group",
-            (
-                _CALL,
-                "g = q.shape[1] // k.shape[1]\n"
-                "    k, v = k.repeat_interleave(g, 1), v.repeat_interleave(g, 1)\n"
-                f"    {_CALL}",
-            ),
-        ),
+        **keys_copied_per_head(_CALL),
     },
 )
 
