@@ -11,13 +11,20 @@ from kernelproof.conformance.verdict import Verdict
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Clause, Metric, Step
 
-SLACK: Mapping[Metric, float] = {"traffic": 1.05, "flops": 1.01, "exps": 1.01}
+_ARITHMETIC: tuple[Metric, ...] = ("flops", "exps", "operations", "additions")
+
+SLACK: Mapping[Metric, float] = {
+    "traffic": 1.05,
+    **dict.fromkeys(_ARITHMETIC, 1.01),
+}
 """Bookkeeping that no closed form has: a few scalars, a row of statistics."""
 
 _UNITS: Mapping[Metric, str] = {
     "traffic": "bytes moved",
     "flops": "FLOPs of products",
     "exps": "exponentials",
+    "operations": "floating-point operations",
+    "additions": "additions of elements",
     "memory": "bytes held at the peak beside inputs and outputs",
 }
 
@@ -68,7 +75,7 @@ class CostJudgement:
             return "" if counts.peak_memory is not None else "peak memory is not measured here"
         if metric in ("traffic", "footprint") and counts.opaque:
             return f"what moves inside {_words(counts.opaque)} is not known"
-        if metric in ("flops", "exps") and counts.unpriced:
+        if metric in _ARITHMETIC and counts.unpriced:
             return f"the FLOPs of {_words(counts.unpriced)} are not known"
         return self._too_little()
 
@@ -86,6 +93,11 @@ class CostJudgement:
                 f"{counts.dots:,} FLOPs of matrix products are fewer than the {products:,} that "
                 "outputs depend on: they were made by other operations"
             )
+        if metric == "operations" and counts.operations < products:
+            return (
+                f"{counts.operations:,} floating-point operations are fewer than the {products:,} "
+                "that outputs depend on: work was skipped, or went past the meters"
+            )
         return ""
 
     def _measured(self) -> int:
@@ -94,6 +106,8 @@ class CostJudgement:
             "traffic": counts.traffic,
             "flops": counts.dots,
             "exps": counts.exps,
+            "operations": counts.operations,
+            "additions": counts.elementwise,
             "memory": counts.peak_memory or 0,
         }[self._metric]
 

@@ -34,6 +34,8 @@ _MEANT = {
     "useful": "FLOPs that outputs depend on",
     "flops": "FLOPs of products with these tiles",
     "exps": "exponentials",
+    "operations": "floating-point operations but exponentials",
+    "additions": "additions beside those in products",
     "compulsory": "bytes, each needed element once",
     "lower": f"bytes, lower bound with {ON_CHIP >> 10} KiB on chip",
     "traffic": "bytes moved with these tiles",

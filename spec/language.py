@@ -25,7 +25,7 @@ Model: TypeAlias = Callable[
     [Callable[..., Any], Mapping[str, Any], Mapping[str, Any]], "Outputs | None"
 ]
 Check = Literal["accuracy", "semantics", "properties", "integrity", "costs"]
-Metric = Literal["traffic", "footprint", "flops", "exps", "memory"]
+Metric = Literal["traffic", "footprint", "flops", "exps", "operations", "additions", "memory"]
 
 
 @dataclass(frozen=True)
@@ -299,6 +299,9 @@ class Costs:
     flops: of products; with tiles, those that the visited tiles hold in full.
     useful: those of them that some output depends on, under the case's options.
     exps: exponentials.
+    operations: floating-point operations of every kind but exponentials, of algorithms whose work
+        is not products of matrices.
+    additions: those on elements, beside what products of matrices add up.
     reads: per input, the distinct elements that some output depends on.
     compulsory: bytes of those and of the outputs, each once: no less can be moved.
     traffic: bytes moved between slow memory and programs, for given tiles.
@@ -321,6 +324,8 @@ class Costs:
     cap: Formula
     memory: Formula
     exps: Formula = lambda x: 0
+    operations: Formula = lambda x: 0
+    additions: Formula = lambda x: 0
     lower: Formula = lambda x: 0
     reads: Elements = lambda x: {}
     wrapped: Formula | None = None
@@ -377,8 +382,12 @@ class Spec:
             raise ValueError(f"spec {self.name}: costs of a program are not counted yet")
         for clause in self.clauses:
             self._check_relation(clause)
-        if "footprint" in metrics and self.costs.reads is Costs.reads:
-            raise ValueError(f"spec {self.name}: its footprint clause wants costs with reads=...")
+        for metric in metrics:
+            form = "reads" if metric == "footprint" else metric
+            if getattr(self.costs, form) is getattr(Costs, form, None):
+                raise ValueError(
+                    f"spec {self.name}: its {metric} clause wants costs with {form}=..."
+                )
 
     def _check_relation(self, clause: Clause) -> None:
         if (clause.relation is None) == (clause.check == "properties"):

@@ -79,6 +79,11 @@ class Counts:
         """Bytes read and written."""
         return sum(a.read + a.written for a in self.arguments.values())
 
+    @property
+    def operations(self) -> int:
+        """Floating-point operations of every kind but exponentials."""
+        return self.dots + self.elementwise + self.reductions
+
     def access(self, name: str) -> Access:
         """The counter of one argument."""
         return self.arguments.setdefault(name, Access())

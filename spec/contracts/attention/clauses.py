@@ -49,6 +49,7 @@ def attention_cost_clauses(heads: str) -> tuple[Clause, ...]:
     h = heads
     return cost_clauses(
         "attention",
+        *("traffic", "footprint", "flops", "exps", "memory"),
         smoke=(
             f"b2.{h}.tq100.tk130.d64/default/normal",
             f"b1.{h}.tq100.tk130.d64/causal-bottom-right/normal",

@@ -77,12 +77,12 @@ MATMUL_CLAUSES: tuple[Clause, ...] = (
     *MATMUL_PROPERTIES,
     *cost_clauses(
         "matmul",
+        *("traffic", "footprint", "flops", "memory"),
         smoke=(
             "m100.k130.n70/default/normal",
             "m256.k200.n256/default/normal",
             "m1.k300.n200/default/normal",
         ),
         core=("m300.k64.n500/default/normal", "m512.k512.n512/default/normal"),
-        without=("exps",),
     ),
 )
