@@ -97,7 +97,7 @@ def _run(
     worst: dict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
     costs: dict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
     failing: list[str] = []
-    metered = [c for c in spec.clauses if c.metric and backend in METERED]
+    metered = [c for c in spec.clauses if c.check == "costs" and backend in METERED]
     right = (Verdict.PASS, Verdict.UNMEASURED)
     for case in itertools.islice(claimed, share):
         fitting = [c for c in spec.clauses if c.relation and c.relation.fits(case)]

@@ -50,14 +50,27 @@ class CostJudgement:
         found = self._finding()
         return {**found, "counts": self._counts.to_json()} if self._metric == "traffic" else found
 
+    def unknown(self, wanted: Mapping[str, int]) -> dict[str, Any]:
+        """Why this metric could not be counted, or not with the tiles that were wanted, as fields
+        of a Result; nothing if it was."""
+        if reason := self._unknown():
+            return {"verdict": Verdict.UNMEASURED, "message": reason}
+        for role, size in wanted.items():
+            if (have := self._tiles.get(role)) != size:
+                message = (
+                    f"no configuration with {role} {size}: it ran with {have or 'no such tile'}"
+                )
+                return {"verdict": Verdict.UNSUPPORTED, "message": message}
+        return {}
+
     def _finding(self) -> dict[str, Any]:
-        if unknown := self._unknown():
-            return {"verdict": Verdict.UNMEASURED, "message": unknown}
+        if unknown := self.unknown({}):
+            return unknown
         if self._problem and self._metric not in ("footprint", "memory"):
             return {"verdict": Verdict.FAIL, "message": self._problem}
         if self._metric == "footprint":
             return self._footprint()
-        measured = self._measured()
+        measured = self.measured
         allowed, why = self._budget()
         ratio = measured / allowed if allowed else float("inf") if measured else 0.0
         found = {"ratio": ratio, "measured": measured, "allowed": allowed}
@@ -100,7 +113,9 @@ class CostJudgement:
             )
         return ""
 
-    def _measured(self) -> int:
+    @property
+    def measured(self) -> int:
+        """What was counted."""
         counts = self._counts
         return {
             "traffic": counts.traffic,

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kernelproof.conformance.capabilities import unknown_word
+from kernelproof.conformance.complexity import closed_form
 from kernelproof.conformance.expectation import draw, evaluate
 from kernelproof.spec.catalogue import load_spec
 from kernelproof.spec.domain import Case
@@ -70,6 +71,7 @@ def explain(name: str, words: Sequence[str]) -> dict[str, Any]:
         "roofline": {name: _roof(name, costs, dtype) for name in MACHINES},
         "accuracy": _accuracy(spec, axes, options),
         "clauses": {clause.anchor: _clause(spec, clause) for clause in spec.clauses},
+        "growth": {c.anchor: _growth(spec, c) for c in spec.clauses if c.growth},
         "mutants": {mutant.name: mutant.sentence for mutant in spec.mutants},
     }
 
@@ -78,6 +80,18 @@ def _clause(spec: Spec, clause: Clause) -> str:
     """Its sentence, and of a property the options for which it holds."""
     scope = f" {clause.relation.scope(spec.option_names())}" if clause.relation else ""
     return f"{clause.sentence}{scope}"
+
+
+def _growth(spec: Spec, clause: Clause) -> dict[str, Any]:
+    """The exponent that is claimed, and that of the closed form at the sizes of the check."""
+    assert clause.growth
+    return {
+        "metric": clause.metric,
+        "axes": list(clause.growth.axes),
+        "sizes": list(clause.growth.sizes),
+        "claimed": clause.growth.exponent,
+        "closed_form": list(closed_form(spec, clause)),
+    }
 
 
 def _roof(name: str, costs: Mapping[str, int], dtype: str) -> dict[str, Any]:

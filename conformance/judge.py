@@ -7,13 +7,14 @@ and neither is believed before it is checked.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from kernelproof.conformance import complexity
 from kernelproof.conformance.capabilities import Capabilities
 from kernelproof.conformance.client import Worker, WorkerFailure
 from kernelproof.conformance.costs import CostJudgement
@@ -51,7 +52,7 @@ class Judge:
         self._hangs: dict[tuple[str, str, str], int] = {}
         self._diagnoses: dict[tuple[str, str], Diagnoses] = {}
         # one call serves all cost clauses of a case
-        self._counted: dict[tuple[str, str, str, str], Counts] = {}
+        self._counted: dict[tuple[str, ...], Counts] = {}
 
     def check(
         self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause
@@ -69,44 +70,101 @@ class Judge:
             verdict=Verdict.PASS,
             preset=implementation.precision_at(case.dtype).name,
         )
-        counted = (implementation.spec.name, implementation.name, backend, case.id)
-        if clause.metric and counted in self._counted:
-            step = draw(implementation.spec, case, self._seed)[0]
-            counts = self._counted[counted]
-            finding = CostJudgement(implementation, case, clause, step, counts).finding()
+        if clause.growth:
+            finding = self._growth(implementation, worker, backend, case, clause)
+        elif clause.metric:
+            finding = self._costs(implementation, worker, backend, case, clause)
         else:
-            finding = self._call(implementation, worker, backend, case, clause)
+            finding = self._call(implementation, worker, backend, case, clause)[0]
         return replace(result, seconds=time.perf_counter() - start, **finding)
 
-    def _call(
+    def _costs(
         self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause
     ) -> Finding:
-        """The finding of a call, or of why there was none."""
+        """What was counted, against its budget."""
+        counts = self._count(implementation, worker, backend, case, clause)
+        if not isinstance(counts, Counts):
+            return counts
+        step = draw(implementation.spec, case, self._seed)[0]
+        return CostJudgement(implementation, case, clause, step, counts).finding()
+
+    def _growth(
+        self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause
+    ) -> Finding:
+        """How what was counted grows with the sizes."""
+        assert clause.growth
+        measured, spec = [], implementation.spec
+        for point in clause.growth.points(case):
+            if reason := implementation.unsupported(point, clause):
+                return {"verdict": Verdict.UNSUPPORTED, "message": reason}
+            wanted = clause.growth.tiles(spec.sizes(point)) if clause.growth.tiles else {}
+            found = self._count(implementation, worker, backend, point, clause, wanted)
+            if not isinstance(found, Counts):
+                words = f"{point.id}: {found['message']}" if found.get("message") else point.id
+                return {**found, "message": words}
+            step = draw(spec, point, self._seed)[0]
+            costs = CostJudgement(implementation, point, clause, step, found)
+            if unknown := costs.unknown(wanted):
+                return unknown
+            measured.append(costs.measured)
+        return complexity.finding(clause, measured)
+
+    def _count(
+        self,
+        implementation: Capabilities,
+        worker: Worker,
+        backend: str,
+        case: Case,
+        clause: Clause,
+        wanted: Mapping[str, int] | None = None,
+    ) -> Counts | Finding:
+        """The counts of a call whose results are right, or the finding of one that is not.
+
+        wanted: tiles to take, by role.
+        """
+        names = {role: implementation.tiles.get(role, role) for role in wanted or {}}
+        tiles = {names[role].rpartition(".")[2]: size for role, size in (wanted or {}).items()}
+        key = (implementation.spec.name, implementation.name, backend, case.id, str(tiles))
+        if key not in self._counted:
+            found, reply = self._call(implementation, worker, backend, case, clause, tiles)
+            if "verdict" in found or reply is None:
+                return found
+            self._counted[key] = _counts_of(reply)
+        return self._counted[key]
+
+    def _call(
+        self,
+        implementation: Capabilities,
+        worker: Worker,
+        backend: str,
+        case: Case,
+        clause: Clause,
+        tiles: Mapping[str, int] | None = None,
+    ) -> tuple[Finding, Reply | None]:
+        """The finding of a call and its reply, or why there was none."""
         precision = implementation.precision_at(case.dtype)
         key = (implementation.spec.name, implementation.name, backend)
         steps, judgement = self._judgement(implementation, case, clause)
         if settled := self._without_a_call(key, case, clause, precision):
-            return settled
+            return settled, None
         if reason := judgement.outside():
-            return {"verdict": Verdict.UNSUPPORTED, "message": reason}
-        request, storages = build_request(implementation, case, clause, steps)
+            return {"verdict": Verdict.UNSUPPORTED, "message": reason}, None
+        request, storages = build_request(implementation, case, clause, steps, tiles)
         try:
             answer = worker.run(request, storages)
             reply = read_reply(*answer, runs=request["repeat"], steps=len(steps))
             self._hangs[key] = 0
-            found = judgement.of(reply, backend)
-            if not clause.metric or "verdict" in found:
-                return found
-            counts = self._counted[*key, case.id] = _counts_of(reply)
-            return CostJudgement(implementation, case, clause, steps[0], counts).finding()
+            if clause.metric:
+                _counts_of(reply)
+            return judgement.of(reply, backend), reply
         except WorkerFailure as failure:
             hung = failure.kind == "timeout"
             self._hangs[key] = self._hangs.get(key, 0) + 1 if hung else 0
-            return {"verdict": Verdict(failure.kind), "message": str(failure)}
+            return {"verdict": Verdict(failure.kind), "message": str(failure)}, None
         except BadReply as error:
             worker.restart()  # what else it has sent is not worth reading
             message = f"the worker's reply is malformed: {error}"
-            return {"verdict": Verdict.INVALID, "message": message}
+            return {"verdict": Verdict.INVALID, "message": message}, None
 
     def _judgement(
         self, implementation: Capabilities, case: Case, clause: Clause

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,13 @@ Array = npt.NDArray[Any]
 
 
 def build_request(
-    implementation: Capabilities, case: Case, clause: Clause, steps: Sequence[Step]
+    implementation: Capabilities,
+    case: Case,
+    clause: Clause,
+    steps: Sequence[Step],
+    tiles: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """The header and the storages of a run request."""
+    """The header and the storages of a run request; ``tiles``: sizes to choose, by constexpr."""
     call, storages = implementation.spec.call, _Storages()
     new = None
     if isinstance(call, Program):
@@ -43,7 +47,8 @@ def build_request(
             for step in steps
         ],
         "repeat": 2 if clause.repeat else 1,
-        "metered": clause.check == "costs",
+        "metered": clause.metric is not None,
+        "tiles": dict(tiles or {}),
     }
     return request, storages.bytes
 

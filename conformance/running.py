@@ -183,7 +183,7 @@ class Run:
                 from kernelproof.conformance.interpreter.launching import metered
 
                 # in another order a program finds what it must not depend on: another's results
-                stack.enter_context(metered(meter, backwards=run > 0))
+                stack.enter_context(metered(meter, backwards=run > 0, tiles=self._request["tiles"]))
             if self._metered:
                 stack.enter_context(OperatorMeter(meter))
             yield

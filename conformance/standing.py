@@ -81,8 +81,8 @@ def _standing(
     suite: Suite, spec: str, name: str, backend: str, results: Sequence[Result]
 ) -> Standing:
     counts = Counter(r.verdict for r in results)
-    # a property compares two results: its ratio is no error of either
-    apart = ("costs", "properties")
+    # of these the ratio is no error of a result
+    apart = ("costs", "complexity", "properties")
     measured = [r for r in results if r.ratio is not None and r.check not in apart]
     unmeasured = [r.message for r in results if r.verdict is Verdict.UNMEASURED]
     implementation = next(i for i in suite.implementations if (i.spec.name, i.name) == (spec, name))

@@ -47,6 +47,7 @@ class Result:
     gates: the ratio under each gate on the error that was asked; ``ratio`` is that of the worst
         case, or of the gate that fails.
     measured, allowed: of a check of costs, what was counted and its bound.
+    exponent: of a check of complexity, the fitted exponent and the interval of confidence about it.
     counts: of a check of traffic, everything that was counted in that call.
     """
 
@@ -63,6 +64,7 @@ class Result:
     gates: dict[str, float] | None = None
     measured: int | None = None
     allowed: int | None = None
+    exponent: list[float] | None = None
     counts: dict[str, Any] | None = None
     worst: Worst | None = None
     message: str = ""

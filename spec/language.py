@@ -24,7 +24,7 @@ Outputs: TypeAlias = Mapping[str, Array]
 Model: TypeAlias = Callable[
     [Callable[..., Any], Mapping[str, Any], Mapping[str, Any]], "Outputs | None"
 ]
-Check = Literal["accuracy", "semantics", "properties", "integrity", "costs"]
+Check = Literal["accuracy", "semantics", "properties", "integrity", "costs", "complexity"]
 Metric = Literal["traffic", "footprint", "flops", "exps", "operations", "additions", "memory"]
 
 
@@ -170,12 +170,40 @@ def _axes(operations: Mapping[str, Operation]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """How a count grows: as size ** exponent, where all ``axes`` have that size and the rest is the
+    case's.
+
+    lower: how much lower the exponent of the next term is, which weighs most beside the first.
+    tiles: those to take at each size, by role, where what lies on chip must stay the same. Only
+        an implementation whose kernel offers such a configuration is asked.
+    """
+
+    exponent: float
+    axes: tuple[str, ...]
+    sizes: tuple[int, ...]
+    lower: float = 1.0
+    tiles: Elements | None = None
+
+    def __post_init__(self) -> None:
+        if len(set(self.sizes)) < 5:
+            raise ValueError(f"growth over sizes {self.sizes}: wanted at least five")
+
+    def points(self, case: Case) -> list[Case]:
+        """The case at each size."""
+        return [
+            replace(case, axes=tuple((n, size if n in self.axes else s) for n, s in case.axes))
+            for size in self.sizes
+        ]
+
+
+@dataclass(frozen=True)
 class Clause:
     """One normative sentence, and the cases that exercise it (points of the domain, as ids).
 
     exact: no tolerance: the result is the exact value, rounded once to the dtype of the output.
     repeat: call twice with equal inputs; the results must be equal bit for bit.
-    metric: of a clause about costs, what is counted.
+    metric: of a clause about costs, what is counted. growth: how that must grow with the sizes.
     relation: of a property, the calls to make and what their answers imply of each other.
     """
 
@@ -188,6 +216,7 @@ class Clause:
     repeat: bool = False
     dtypes: Sequence[str] | None = None
     metric: Metric | None = None
+    growth: Growth | None = None
     relation: Relation | None = None
 
 
@@ -382,6 +411,7 @@ class Spec:
             raise ValueError(f"spec {self.name}: costs of a program are not counted yet")
         for clause in self.clauses:
             self._check_relation(clause)
+            self._check_growth(clause)
         for metric in metrics:
             form = "reads" if metric == "footprint" else metric
             if getattr(self.costs, form) is getattr(Costs, form, None):
@@ -399,6 +429,16 @@ class Spec:
         for point in (*clause.smoke, *clause.core):
             if not clause.relation.fits(self.case(f"{self.domain.dtypes[0]}/{point}")):
                 raise ValueError(f"{clause.anchor}: the property does not hold for {point}")
+
+    def _check_growth(self, clause: Clause) -> None:
+        if (clause.growth is None) == (clause.check == "complexity"):
+            raise ValueError(f"{clause.anchor}: a clause of complexity has a growth, no other has")
+        if clause.growth is None:
+            return
+        if clause.metric is None:
+            raise ValueError(f"{clause.anchor}: wanted the metric that grows")
+        if unknown := set(clause.growth.axes) - set(self.call.axes):
+            raise ValueError(f"{clause.anchor}: no axis {', '.join(sorted(unknown))}")
 
     def __repr__(self) -> str:
         return f"<Spec {self.name}>"

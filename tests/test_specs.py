@@ -67,10 +67,18 @@ def test_a_name_like_no_other_is_refused_with_all_names():
 
 
 @EACH_SPEC
-def test_every_clause_has_a_smoke_case(spec):
+def test_every_clause_has_a_smoke_case_but_those_that_take_seconds(spec):
     for clause in spec.clauses:
         source = spec.domain if clause.check == "accuracy" else clause
-        assert source.smoke, clause.anchor
+        assert source.core if clause.growth else source.smoke, clause.anchor
+
+
+@EACH_SPEC
+def test_a_spec_with_costs_says_how_they_grow(spec):
+    counted = {c.metric for c in spec.clauses if c.metric and not c.growth}
+    grown = {c.metric for c in spec.clauses if c.growth}
+    assert grown <= counted
+    assert grown or not counted
 
 
 @EACH_SPEC

@@ -128,16 +128,38 @@ def install() -> None:
     lacking.refuse_libdevice()
     host.install()
     # without a GPU there is nothing to time: the first of the configurations is taken
+    autotuner.Autotuner.run = _run_chosen
     autotuner.Autotuner.do_bench = property(lambda self: lambda call, quantiles: [0.0, 0.0, 0.0])
 
 
+def _run_chosen(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Launch a configuration that has the tiles which were asked for, if there is one."""
+    asked, whole = BUILDER.tiles.items(), self.configs
+    chosen = [config for config in whole if asked and asked <= config.kwargs.items()]
+    self.configs = chosen[:1] or whole
+    try:
+        return _upstream_run(self, *args, **kwargs)
+    finally:
+        self.configs = whole
+
+
+_upstream_run = autotuner.Autotuner.run
+
+
 @contextmanager
-def metered(meter: Meter, *, backwards: bool = False) -> Iterator[None]:
-    """Count what launches do into this meter; program instances run forwards or backwards."""
+def metered(
+    meter: Meter, *, backwards: bool = False, tiles: Mapping[str, int] | None = None
+) -> Iterator[None]:
+    """Count what launches do into this meter; program instances run forwards or backwards.
+
+    tiles: sizes by constexpr; of a kernel's configurations the first that has them is taken.
+    """
     BUILDER.meter, BUILDER.counts, BUILDER.backwards = meter, meter.counts, backwards
+    BUILDER.tiles = tiles or {}
     try:
         yield
     finally:
         idle = Meter({})
+        BUILDER.tiles = {}
         BUILDER.meter, BUILDER.counts, BUILDER.backwards = idle, idle.counts, False
         BUILDER.regions = Regions({}, idle)

@@ -114,6 +114,7 @@ class Memory(Arithmetic):
         self.regions = Regions({}, Meter({}))
         self.meter = Meter({})
         self.backwards = False
+        self.tiles: Mapping[str, int] = {}
 
     def __getattr__(self, name: str) -> Any:
         """What upstream's builder has not either, such as reductions into a descriptor."""

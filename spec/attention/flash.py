@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kernelproof.reference.attention.flash import flash
 from kernelproof.spec.contracts.attention.cases import attention_domain
-from kernelproof.spec.contracts.attention.clauses import GROUPS, attention_clauses
+from kernelproof.spec.contracts.attention.clauses import GROUPS, WIDTH, attention_clauses
 from kernelproof.spec.contracts.attention.costs import tiled_costs
 from kernelproof.spec.contracts.attention.mutants import (
     GROUP_MUTANTS,
@@ -34,6 +34,6 @@ spec = Spec(
         OPTIONS,
     ),
     costs=tiled_costs(lambda x: x.tile("pack", 1)),
-    clauses=(*attention_clauses("hq4.hkv2", OPTIONS), GROUPS),
+    clauses=(*attention_clauses("hq4.hkv2", OPTIONS), GROUPS, WIDTH),
     mutants=(*attention_mutants(OPTIONS), *GROUP_MUTANTS, *TILE_MUTANTS),
 )

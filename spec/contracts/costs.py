@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kernelproof.spec.language import Clause, Metric
+from kernelproof.spec.language import Clause, Growth, Metric
 
 _SENTENCES: dict[Metric, str] = {
     "traffic": "The bytes moved between slow memory and programs are at most 1.05 times the "
@@ -30,3 +30,21 @@ def cost_clauses(
         Clause(f"{area}.cost.{metric}", _SENTENCES[metric], "costs", smoke, core, metric=metric)
         for metric in metrics
     )
+
+
+_GROWING: dict[Metric, str] = {
+    "traffic": "Bytes moved",
+    "flops": "FLOPs of matrix products",
+    "exps": "Exponentials",
+    "operations": "Floating-point operations",
+    "additions": "Additions of blocks",
+}
+
+
+def growth_clause(
+    anchor: str, metric: Metric, growth: Growth, *, at: str, where: str = ""
+) -> Clause:
+    """That a metric grows as the algorithm's does, from the case ``at``; where: what is fixed."""
+    axes = " = ".join(growth.axes)
+    sentence = f"{_GROWING[metric]} grow with {axes} to the power of {growth.exponent:.4g}{where}."
+    return Clause(anchor, sentence, "complexity", core=(at,), metric=metric, growth=growth)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kernelproof.impls.registration import implementation
 
-TILE = 256
+TILE = 128
 
 
 @implementation(

@@ -24,6 +24,7 @@ LN_2 = tl.constexpr(math.log(2.0))
 CONFIGS = [
     triton.Config({"BLOCK_M": bm, "BLOCK_N": bn}, num_warps=warps, num_stages=stages)
     for bm, bn, warps, stages in (
+        (256, 64, 8, 2),
         (128, 128, 8, 2),
         (128, 64, 8, 3),
         (128, 64, 4, 3),
@@ -51,6 +52,7 @@ def _useful(configs: Sequence[Any], arguments: Mapping[str, Any], **given: Any) 
         bm, bn = config.kwargs["BLOCK_M"], config.kwargs["BLOCK_N"]
         shared = (bm * d + 2 * bn * (d + dv)) * item
         useful = bm < 2 * max(known["rows"], 9) and bn < 2 * max(known["tk"], 17)
+        useful = useful and (bm <= 128 or dv <= 16)  # out stays in registers
         return bool(useful and shared <= _SHARED)
 
     kept = [config for config in configs if fits(config)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from kernelproof.spec.contracts.attention.cases import with_options
+from kernelproof.spec.contracts.attention.costs import tiles_of_equal_size
 from kernelproof.spec.contracts.attention.properties import attention_properties
-from kernelproof.spec.contracts.costs import cost_clauses
-from kernelproof.spec.language import Clause, option_words
+from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
+from kernelproof.spec.language import Clause, Growth, option_words
 
 
 def attention_clauses(
@@ -23,7 +24,12 @@ def attention_clauses(
     without: anchors of clauses that do not hold, less their ``attention.``.
     own: options of this variant alone, with any of which the properties hold that do.
     """
-    every = (*_clauses(heads), *attention_properties(heads), *attention_cost_clauses(heads))
+    every = (
+        *_clauses(heads),
+        *attention_properties(heads),
+        *attention_cost_clauses(heads),
+        *_growth_clauses(heads),
+    )
     anchors = {f"attention.{name}" for name in without}
     if unknown := anchors - {c.anchor for c in every}:
         raise ValueError(f"without {', '.join(sorted(unknown))}: no clause has that anchor")
@@ -33,7 +39,7 @@ def attention_clauses(
         for c in every
         if c.anchor not in anchors
     ]
-    return tuple(_also_with(own, c) for c in cut if c.check == "accuracy" or c.smoke)
+    return tuple(_also_with(own, c) for c in cut if c.check == "accuracy" or c.smoke or c.growth)
 
 
 def _also_with(own: Sequence[str], clause: Clause) -> Clause:
@@ -67,6 +73,28 @@ def attention_cost_clauses(heads: str) -> tuple[Clause, ...]:
             f"b1.{h}.tq130.tk64.d128/causal-top-left/normal",
         ),
     )
+
+
+def _growth_clauses(heads: str) -> Iterator[Clause]:
+    """FLOPs and bytes are quadratic in the length of the sequences."""
+    for metric in ("flops", "traffic"):
+        yield growth_clause(
+            f"attention.complexity.{metric}",
+            metric,
+            Growth(2, ("tq", "tk"), sizes=(128, 256, 384, 512, 640)),
+            at=f"b1.{heads}.tq640.tk640.d32/default/normal",
+        )
+
+
+WIDTH = growth_clause(
+    "attention.complexity.traffic-in-d",
+    "traffic",
+    Growth(2, ("d", "dv"), sizes=(16, 32, 64, 128, 256), tiles=tiles_of_equal_size),
+    at="b1.hq1.hkv1.tq1024.tk1024.d256/default/normal",
+    where=" where tiles of q and out take the same memory on chip",
+)
+"""Tiled attention moves t^2 d^2 / M: wide heads leave less room for rows (Dao et al. 2022,
+Theorem 2)."""
 
 
 def _clauses(heads: str) -> tuple[Clause, ...]:

@@ -154,6 +154,11 @@ def widest_tiles(x: Sizes) -> dict[str, int]:
     return {"br": 256, "bc": 256, "bd": padded(x.d), "bdv": padded(x.dv)}
 
 
+def tiles_of_equal_size(x: Sizes) -> dict[str, int]:
+    """As many rows as make a tile of q 4096 elements, whatever the width of a head."""
+    return {"br": 4096 // x.d}
+
+
 def heads_together(x: Sizes, pack: int) -> int:
     """Query heads that share a program: those of one group at most."""
     return max(1, min(pack, group(x)))

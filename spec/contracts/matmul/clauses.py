@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kernelproof.spec.contracts.costs import cost_clauses
+from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
 from kernelproof.spec.contracts.matmul.properties import MATMUL_PROPERTIES
-from kernelproof.spec.language import Clause
+from kernelproof.spec.language import Clause, Growth
 
 MATMUL_CLAUSES: tuple[Clause, ...] = (
     Clause(
@@ -84,5 +84,14 @@ MATMUL_CLAUSES: tuple[Clause, ...] = (
             "m1.k300.n200/default/normal",
         ),
         core=("m300.k64.n500/default/normal", "m512.k512.n512/default/normal"),
+    ),
+    *(
+        growth_clause(
+            f"matmul.complexity.{metric}",
+            metric,
+            Growth(3, ("m", "k", "n"), sizes=(128, 256, 384, 512, 640)),
+            at="m640.k640.n640/default/normal",
+        )
+        for metric in ("flops", "traffic")
     ),
 )

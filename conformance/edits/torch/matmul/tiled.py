@@ -15,7 +15,7 @@ COSTS = (
                 "b is copied before it is read",
                 (_ALLOCATED, f"{_ALLOCATED}\n    b = b.clone()"),
             ),
-            "smaller-tiles": ("tiles are 16 wide and high", ("TILE = 256", "TILE = 16")),
+            "smaller-tiles": ("tiles are 16 wide and high", ("TILE = 128", "TILE = 16")),
         },
     ),
     *wrong_costs(
