@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -13,6 +12,7 @@ from kernelproof.spec.catalogue import load_spec
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Call, Clause, Spec
 from kernelproof.spec.rounding import FORMATS, PRESETS, Precision, resolve_precision
+from kernelproof.spec.wording import unknown_word
 
 OPTION_NOT_TAKEN = "option "
 
@@ -186,10 +186,3 @@ def _among(name: str, what: str, given: Iterable[str], known: Sequence[str]) -> 
     for word in given:
         if word not in known:
             raise BadRegistration(f"{name}: {unknown_word(word, what, known)}")
-
-
-def unknown_word(word: str, what: str, known: Sequence[str]) -> str:
-    """``unknown dtype in dtypes 'float33': did you mean 'float32'?``."""
-    near = difflib.get_close_matches(str(word), list(known), n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"wanted {', '.join(known) or 'none'}"
-    return f"unknown {what} {word!r}: {hint}"

@@ -1,4 +1,4 @@
-"""What there is: specs with their clauses, and implementations with what they claim."""
+"""What there is: specs with their clauses, implementations with what they claim, worksheets."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from kernelproof.conformance.suite import Suite
-from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.catalogue import load_sheet, load_spec, sheet_names, spec_names
 from kernelproof.spec.language import Call
 
 
 def catalogue(suite: Suite) -> dict[str, Any]:
-    """Specs and implementations as plain data."""
-    names = [
-        n for n in spec_names() if any(fnmatch.fnmatchcase(n, p) for p in suite.settings.specs)
-    ]
+    """Specs, implementations and worksheets as plain data."""
+    names, sheets = (
+        [n for n in known if any(fnmatch.fnmatchcase(n, p) for p in suite.settings.specs)]
+        for known in (spec_names(), sheet_names())
+    )
     suite.read()
     return {
         "specs": [_spec(name) for name in names],
@@ -36,6 +37,7 @@ def catalogue(suite: Suite) -> dict[str, Any]:
             for each in suite.implementations
             if each.spec.name in names
         ],
+        "sheets": [_sheet(name) for name in sheets],
         "problems": [r.result.message for r in suite.registrations() if r.result.verdict.failing],
     }
 
@@ -62,6 +64,25 @@ def _spec(name: str) -> dict[str, Any]:
     }
 
 
+def _sheet(name: str) -> dict[str, Any]:
+    sheet = load_sheet(name)
+    return {
+        "name": name,
+        "title": sheet.title,
+        "source": sheet.source,
+        "quantities": {
+            q.name: {
+                "words": q.words,
+                "default": q.default,
+                "optional": q.optional,
+                "choices": list(q.choices),
+            }
+            for q in sheet.quantities
+        },
+        "lines": {line.name: line.formula for line in sheet.lines},
+    }
+
+
 def write_catalogue(found: dict[str, Any]) -> None:
     """Print it."""
     console = Console(highlight=False, soft_wrap=True)
@@ -77,6 +98,14 @@ def write_catalogue(found: dict[str, Any]) -> None:
             if each["spec"] == spec["name"]:
                 runs = "  ".join((" ".join(each["backends"]), " ".join(each["dtypes"])))
                 console.print(f"  [green]{each['name']}[/]  {runs}")
+        console.print()
+    for sheet in found["sheets"]:
+        console.print(f"[bold]{sheet['name']}[/]  {sheet['title']} ({sheet['source']})")
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
+        for name, quantity in sheet["quantities"].items():
+            default = "" if quantity["default"] is None else f"= {quantity['default']}"
+            table.add_row(name, "optional" if quantity["optional"] else default, quantity["words"])
+        console.print(table, soft_wrap=False)
         console.print()
     for problem in found["problems"]:
         console.print(f"[red]{problem}[/]")

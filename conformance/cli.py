@@ -191,6 +191,7 @@ def list_(
             {
                 "targets": targets,
                 "specs": spec,
+                "sheets": True,
                 "tier": "full",
                 "seed": "0",
                 "timeout": 60,
@@ -218,25 +219,29 @@ def list_(
 
 @app.command()
 def explain(
-    spec: Annotated[str, typer.Argument(metavar="SPEC", help="As attention.flash.")],
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="attention.flash, sizing.kv_cache.")],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME=VALUE]", help="Axes, tiles, causal=..., dtype=float16."),
+        typer.Argument(metavar="[NAME=VALUE]", help="Axes, tiles, options, quantities."),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> int:
-    """Show a spec as a page with numbers: definition, clauses, error bounds, work, rooflines."""
+    """Show a spec as a page with numbers: definition, clauses, error bounds, work, rooflines; or a
+    worksheet, as sizing.kv_cache, with its formulas worked out."""
     from kernelproof.conformance.explain import explain, write_page
+    from kernelproof.conformance.worksheet import work_out, write_worksheet
+    from kernelproof.spec.catalogue import sheet_names
 
+    is_sheet = spec in sheet_names()
     try:
-        page = explain(spec, words or [])
+        page = (work_out if is_sheet else explain)(spec, words or [])
     except (LookupError, ValueError) as error:
         print(f"kernelproof: {error.args[0]}", file=sys.stderr)
         return EXIT_USAGE
     if json_:
         print(json.dumps(page, indent=1))
     else:
-        write_page(page)
+        (write_worksheet if is_sheet else write_page)(page)
     return 0
 
 

@@ -11,14 +11,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from kernelproof.conformance.capabilities import unknown_word
 from kernelproof.conformance.complexity import closed_form
 from kernelproof.conformance.expectation import draw, evaluate
 from kernelproof.spec.catalogue import load_spec
 from kernelproof.spec.domain import Case
-from kernelproof.spec.language import ON_CHIP, Call, Clause, Program, Spec
+from kernelproof.spec.language import ON_CHIP, Call, Clause, Program, Sizes, Spec
 from kernelproof.spec.machines import MACHINES
 from kernelproof.spec.rounding import DTYPES, resolve_precision
+from kernelproof.spec.wording import unknown_word
 
 _USUAL = {
     "b": 1,
@@ -43,6 +43,11 @@ _MEANT = {
     "cap": "bytes, the most that passes",
     "memory": "bytes held beside inputs and outputs, at most",
 }
+_INTENSITY = {
+    "read": "FLOP per byte read, each needed element once",
+    "compulsory": "FLOP per compulsory byte",
+    "traffic": "FLOP per byte moved",
+}
 
 
 def explain(name: str, words: Sequence[str]) -> dict[str, Any]:
@@ -66,7 +71,7 @@ def explain(name: str, words: Sequence[str]) -> dict[str, Any]:
         "costs": costs,
         "variants": {name: int(form(x)) for name, form in spec.costs.variants.items()},
         "intensity": {
-            metric: costs["useful"] / max(costs[metric], 1) for metric in ("compulsory", "traffic")
+            what: costs["useful"] / moved for what, moved in _bytes(spec, x, costs).items() if moved
         },
         "roofline": {name: _roof(name, costs, dtype) for name in MACHINES},
         "accuracy": _accuracy(spec, axes, options),
@@ -92,6 +97,14 @@ def _growth(spec: Spec, clause: Clause) -> dict[str, Any]:
         "claimed": clause.growth.exponent,
         "closed_form": list(closed_form(spec, clause)),
     }
+
+
+def _bytes(spec: Spec, x: Sizes, costs: Mapping[str, int]) -> dict[str, int]:
+    """What FLOPs are set against: bytes of inputs read once, these and the outputs, all moved."""
+    tensors = {t.name: t for o in spec.call.operations.values() for t in o.inputs}
+    items = {n: np.dtype(t.dtype).itemsize if t.dtype else x.item for n, t in tensors.items()}
+    read = sum(count * items[name] for name, count in spec.costs.reads(x).items())
+    return {"read": read, "compulsory": costs["compulsory"], "traffic": costs["traffic"]}
 
 
 def _roof(name: str, costs: Mapping[str, int], dtype: str) -> dict[str, Any]:
@@ -193,8 +206,8 @@ def write_page(page: Mapping[str, Any]) -> None:
             table.add_row(_MEANT[metric], f"{value:,}", _short(value))
     for name, value in page["variants"].items():
         table.add_row(f"bytes of {name}", f"{value:,}", _short(value))
-    table.add_row("FLOP per compulsory byte", f"{page['intensity']['compulsory']:.1f}", "")
-    table.add_row("FLOP per byte moved", f"{page['intensity']['traffic']:.1f}", "")
+    for what, intensity in page["intensity"].items():
+        table.add_row(_INTENSITY[what], f"{intensity:.1f}", "")
     console.print(table, soft_wrap=False)
     ieee = "  in IEEE arithmetic; TF32 is" if page["dtype"] == "float32" else ""
     console.print(f"\n[bold]No kernel is faster than[/]{ieee}")

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kernelproof.conformance.capabilities import BadRegistration, Capabilities, unknown_word
+from kernelproof.conformance.capabilities import BadRegistration, Capabilities
 from kernelproof.conformance.client import Worker, WorkerFailure, WorkerLimits
 from kernelproof.conformance.judge import Judge
 from kernelproof.conformance.targets import (
@@ -24,10 +24,11 @@ from kernelproof.conformance.targets import (
 )
 from kernelproof.conformance.verdict import Result, Verdict
 from kernelproof.impls.registration import BACKENDS
-from kernelproof.spec.catalogue import load_spec, matching_specs, spec_names
+from kernelproof.spec.catalogue import load_spec, matching_specs, sheet_names, spec_names
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Clause, Spec
 from kernelproof.spec.rounding import DTYPES, PRESETS
+from kernelproof.spec.wording import unknown_word
 
 TIERS = ("smoke", "core", "full")
 RUNNABLE = ("cpu", "interpret", "cuda")
@@ -56,7 +57,7 @@ class Settings:
 
     @classmethod
     def read(cls, options: dict[str, Any]) -> Settings:
-        """Check options by name. Raises UsageError."""
+        """Check options by name; ``sheets``: specs may name worksheets. Raises UsageError."""
         for name, known in (("backends", BACKENDS), ("dtypes", DTYPES)):
             for word in options.get(name) or ():
                 _one_of(f"--{name[:-1]}", word, known)
@@ -68,7 +69,8 @@ class Settings:
             _one_of("--require", options["require"], PRESETS)
         specs = tuple(options.get("specs") or ("*",))
         try:
-            matching_specs(specs)
+            sheets = sheet_names() if options.get("sheets") else ()
+            matching_specs([p for p in specs if not fnmatch.filter(sheets, p)])
         except LookupError as error:
             raise UsageError(f"--spec: {error}") from None
         seed = str(options["seed"])

@@ -11,8 +11,10 @@ from pkgutil import iter_modules
 
 import kernelproof.spec
 from kernelproof.spec.language import Spec
+from kernelproof.spec.sheets import Sheet
 
 _SHARED = ("captured", "contracts")
+_SHEETS = "sizing"
 
 
 @cache
@@ -22,12 +24,21 @@ def spec_names() -> tuple[str, ...]:
     >>> "matmul.tiled" in spec_names()
     True
     """
+    areas = [a.name for a in iter_modules(kernelproof.spec.__path__) if a.ispkg]
     return tuple(
-        f"{area.name}.{module.name}"
-        for area in iter_modules(kernelproof.spec.__path__)
-        if area.ispkg and area.name not in _SHARED
-        for module in iter_modules([f"{p}/{area.name}" for p in kernelproof.spec.__path__])
+        name for area in areas if area not in (*_SHARED, _SHEETS) for name in _modules(area)
     )
+
+
+@cache
+def sheet_names() -> tuple[str, ...]:
+    """All worksheets: formulas alone, without kernels."""
+    return tuple(_modules(_SHEETS))
+
+
+def _modules(area: str) -> list[str]:
+    paths = [f"{path}/{area}" for path in kernelproof.spec.__path__]
+    return [f"{area}.{module.name}" for module in iter_modules(paths)]
 
 
 def matching_specs(patterns: Sequence[str]) -> list[str]:
@@ -41,10 +52,24 @@ def matching_specs(patterns: Sequence[str]) -> list[str]:
 
 @cache
 def load_spec(name: str) -> Spec:
-    """The spec of that name. Raises LookupError with the nearest name for an unknown one."""
+    """The spec of that name. Raises LookupError with the nearest name for an unknown one, and
+    for a worksheet or a pattern of worksheets, which nothing implements."""
+    if sheets := fnmatch.filter(sheet_names(), name):
+        raise LookupError(
+            f"{sheets[0]} is a worksheet without implementations: kernelproof explain {sheets[0]} "
+            "shows its numbers"
+        )
     if name not in spec_names():
-        near = difflib.get_close_matches(name, spec_names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"wanted one of {', '.join(spec_names())}"
+        known = (*spec_names(), *sheet_names())
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"wanted one of {', '.join(known)}"
         raise LookupError(f"unknown spec {name!r}: {hint}")
     spec: Spec = import_module(f"kernelproof.spec.{name}").spec
     return spec
+
+
+@cache
+def load_sheet(name: str) -> Sheet:
+    """The worksheet of that name, one of ``sheet_names()``."""
+    sheet: Sheet = import_module(f"kernelproof.spec.{name}").sheet
+    return sheet

@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 
 from kernelproof.conformance import record
+from kernelproof.spec.catalogue import sheet_names
 
 Run = Callable[..., Any]
 ATTENTION = "attention.scaled_dot_product"
@@ -40,6 +41,14 @@ MISTAKES = {
         f"unknown spec 'attention.scaled_dot_prodct': did you mean '{ATTENTION}'?",
     ),
     "a pattern of no spec": (["test", "--spec", "nope*"], "unknown spec 'nope*': wanted one of"),
+    "a worksheet": (
+        ["test", "--spec", "sizing.kv_cache"],
+        "sizing.kv_cache is a worksheet without implementations: kernelproof explain",
+    ),
+    "quantities that are missing": (
+        ["explain", "sizing.kv_cache"],
+        "sizing.kv_cache: wanted layers",
+    ),
     "a misspelt random seed": (["test", "--seed", "randm"], "--seed randm: wanted"),
     "an unknown preset": (["test", "--require", "strict33"], "--require strict33: wanted one of"),
     "no time": (["test", "--timeout", "0"], "--timeout 0: wanted"),
@@ -447,6 +456,27 @@ def test_list_as_json_has_every_built_in_with_what_it_claims(listed: dict[str, A
     assert set(names) >= {"torch-eager", "torch-sdpa", "torch-contiguous", "torch-tiled"}
     assert names["torch-eager"]["options"] == ["causal", "keep", "mask", "scale"]
     assert "attention.nan.query" in names["torch-sdpa"]["deviates"]
+
+
+def test_list_as_json_has_every_worksheet_with_its_quantities(listed: dict[str, Any]) -> None:
+    sheets = {sheet["name"]: sheet for sheet in listed["sheets"]}
+    assert set(sheets) == set(sheet_names())
+    quantities = sheets["sizing.kv_cache"]["quantities"]
+    assert quantities["hq"]["default"] == "hkv"
+    assert quantities["layers"] == {
+        "words": "layers of the model",
+        "default": None,
+        "optional": False,
+        "choices": [],
+    }
+
+
+def test_list_of_worksheets_alone_shows_their_quantities(run_cli: Run, tmp_path: Path) -> None:
+    ran = run_cli("list", "--spec", "sizing.kv*", cwd=tmp_path)
+    assert ran.code == 0, ran.text
+    assert "tokens reserved per sequence" in ran.text
+    assert "sizing.roofline" not in ran.text
+    assert ATTENTION not in ran.text
 
 
 def test_list_shows_what_there_is_and_what_cannot_be_used(

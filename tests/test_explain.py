@@ -59,6 +59,22 @@ def test_a_roofline_takes_the_slower_of_compute_and_compulsory_bytes():
     assert square["bound"] == "compute"
 
 
+def test_the_work_of_a_product_is_set_against_bytes_read_needed_and_moved():
+    words = ["m=100", "n=100", "k=100", "dtype=float32"]
+    page = explain("matmul.tiled", words)
+    assert page["costs"]["useful"] == 2_000_000
+    assert page["intensity"]["read"] == 25
+    assert page["intensity"]["compulsory"] == pytest.approx(16.7, abs=0.05)
+    printed = run("matmul.tiled", *words).output
+    assert "FLOP per byte read" in printed and "25.0" in printed
+
+
+def test_keys_that_heads_share_are_read_once():
+    words = ["hq=8", "hkv=2", "tq=1", "tk=1000", "d=64", "dtype=float16"]
+    moved = 2 * 64 * (8 + 2 * 2 * 1000)
+    assert explain("attention.flash", words)["intensity"]["read"] == 4 * 8 * 1000 * 64 / moved
+
+
 def test_finer_formats_are_allowed_smaller_errors():
     accuracy = explain("attention.flash", [])["accuracy"]
     median = {dtype: found["bound"]["out"]["median"] for dtype, found in accuracy.items()}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import kernelproof.impls
 import kernelproof.reference
 import kernelproof.spec
-from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.catalogue import load_spec, sheet_names, spec_names
 from kernelproof.spec.language import (
     WORKSPACE,
     Call,
@@ -63,7 +63,18 @@ def test_an_unknown_spec_is_refused_with_the_nearest_name():
 def test_a_name_like_no_other_is_refused_with_all_names():
     with pytest.raises(LookupError) as raised:
         load_spec("zzz")
-    assert str(raised.value) == f"unknown spec 'zzz': wanted one of {', '.join(SPECS)}"
+    known = ", ".join((*SPECS, *sheet_names()))
+    assert str(raised.value) == f"unknown spec 'zzz': wanted one of {known}"
+
+
+@pytest.mark.parametrize("name", ["sizing.kv_cache", "sizing.kv*"])
+def test_a_worksheet_is_no_spec_and_says_how_it_is_read(name):
+    with pytest.raises(LookupError) as raised:
+        load_spec(name)
+    assert str(raised.value) == (
+        "sizing.kv_cache is a worksheet without implementations: kernelproof explain "
+        "sizing.kv_cache shows its numbers"
+    )
 
 
 @EACH_SPEC

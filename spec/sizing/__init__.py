@@ -1,0 +1,1 @@
+"""Worksheets: one module per sheet."""
