@@ -181,7 +181,7 @@ def list_(
         bool, typer.Option("--json", help="As JSON, with clauses and capabilities.")
     ] = False,
 ) -> int:
-    """List specs, their clauses and the implementations of the targets."""
+    """List specs, their clauses, the implementations of the targets, and worksheets."""
     from kernelproof.conformance.catalogue import catalogue, write_catalogue
     from kernelproof.conformance.client import WorkerUnavailable
     from kernelproof.conformance.suite import Settings, Suite, UsageError
@@ -227,7 +227,8 @@ def explain(
     json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> int:
     """Show a spec as a page with numbers: definition, clauses, error bounds, work, rooflines; or a
-    worksheet, as sizing.kv_cache, with its formulas worked out."""
+    worksheet, as sizing.kv_cache, with its formulas worked out for whole numbers such as 2048,
+    19e12 or 2x100x100x100."""
     from kernelproof.conformance.explain import explain, write_page
     from kernelproof.conformance.worksheet import work_out, write_worksheet
     from kernelproof.spec.catalogue import sheet_names

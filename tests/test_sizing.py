@@ -183,6 +183,11 @@ def test_programs_run_in_waves_of_one_per_multiprocessor(programs, waves, idle):
     assert "waves" not in ROOF.rows(ROOF.values({"flops": 1, "read": 1}))["H100"]
 
 
+def test_machines_have_the_multiprocessors_of_their_datasheets():
+    counts = {name: machine.multiprocessors for name, machine in MACHINES.items()}
+    assert counts == {"A100": 108, "H100": 132, "H200": 132, "B200": 148, "MI300X": 304}
+
+
 # Sheets, and how they are read --------------------------------------------------------------------
 
 
@@ -192,6 +197,12 @@ def test_the_name_of_a_sheet_is_the_path_of_its_file_and_no_spec(name):
     assert load_sheet(name).name == name
     assert (Path(kernelproof.spec.__path__[0]) / area / f"{stem}.py").is_file()
     assert name not in spec_names()
+
+
+def test_a_cache_is_of_16_bit_elements_in_pages_of_16_unless_said_otherwise():
+    x = CACHE.values({"layers": 1, "hkv": 1, "d": 8, "tokens": 17})
+    assert (x["hq"], x["dv"], x["token"]) == (1, 8, 32)
+    assert (x["pages"], x["waste"]) == (2, 15 * 32)
 
 
 @pytest.mark.parametrize("name", sheet_names())
@@ -246,6 +257,18 @@ def test_a_wrong_quantity_is_named_with_its_value_and_what_was_wanted(sheet, cha
     with pytest.raises(ValueError) as raised:
         sheet.values({**EXAMPLES[sheet.name], **change})
     assert str(raised.value).startswith(f"{sheet.name}: {sentence}")
+
+
+@pytest.mark.parametrize("sheet", [CACHE, MEMORY, ROOF], ids=lambda sheet: sheet.name)
+def test_only_operations_and_bytes_written_may_be_zero(sheet):
+    zero = []
+    for name in [q.name for q in sheet.quantities if not q.choices]:
+        try:
+            sheet.values({**EXAMPLES[sheet.name], name: 0})
+            zero.append(name)
+        except ValueError as error:
+            assert f"{name}=0: wanted a whole number from 1" in str(error)
+    assert zero == (["flops", "written"] if sheet is ROOF else [])
 
 
 def test_quantities_that_are_missing_are_named_with_what_they_mean():
