@@ -174,7 +174,10 @@ def write_summary(
             writer.write(head, **{_COLORS[standing.verdict]: True})
             writer.line(_row(row, widths)[len(head) :])
             worst = f"; worst at {standing.worst.case}" if standing.worst else ""
-            writer.line(" " * (widths[0] + 2) + " ".join(standing.presets) + worst, light=True)
+            powers = ", ".join(f"{n} {power:.2f}" for n, power in standing.exponents.items())
+            grown = f"; grows with the power: {powers}" if powers else ""
+            words = " ".join(standing.presets) + worst + grown
+            writer.line(" " * (widths[0] + 2) + words, light=True)
         writer.line()
     notes = [note for standing in found for note in _notes(standing)]
     for line in [*notes, *_idle(suite), *_ending(suite, results)]:

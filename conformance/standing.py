@@ -26,6 +26,7 @@ class Standing:
         of its cases needs an option that the implementation does not take, or if it is about a
         cost that could not be measured here.
     costs: per metric the largest ratio of what was counted to its bound.
+    exponents: per clause of complexity, by its last word, with which power the count grew.
     """
 
     spec: str
@@ -38,6 +39,7 @@ class Standing:
     presets: tuple[str, ...]
     worst: Result | None
     costs: Mapping[str, float]
+    exponents: Mapping[str, float]
     counts: Counter[Verdict]
     reasons: Counter[str]
     unmeasured: str
@@ -62,6 +64,7 @@ class Standing:
             "ratio": plain_number(self.worst.ratio) if self.worst else None,
             "worst_case": self.worst.case if self.worst else None,
             "costs": {metric: plain_number(ratio) for metric, ratio in self.costs.items()},
+            "exponents": dict(self.exponents),
             "counts": {str(verdict): self.counts[verdict] for verdict in Verdict},
             "seconds": round(self.seconds, 3),
         }
@@ -109,6 +112,7 @@ def _standing(
         presets=tuple(dict.fromkeys(r.preset for r in results)),
         worst=max(measured, key=lambda r: r.ratio or 0.0, default=None),
         costs=_costs(results),
+        exponents={r.clause.rpartition(".")[2]: r.exponent[0] for r in results if r.exponent},
         counts=counts,
         reasons=Counter(r.message for r in results if r.verdict is Verdict.UNSUPPORTED),
         unmeasured=unmeasured[0] if unmeasured else "",
