@@ -79,16 +79,17 @@ class Worker:
         return reply
 
     def run(
-        self, request: Mapping[str, Any], storages: Storages
+        self, request: Mapping[str, Any], storages: Storages, patience: float = 1.0
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Run one case. Raises WorkerFailure."""
+        """Run one case, in up to ``patience`` times the usual seconds. Raises WorkerFailure."""
         self._bury_the_dead(request["implementation"])
         if not self._loaded:
             reply = self.describe()
             if "error" in reply:
                 raise WorkerFailure("crash", f"cannot be loaded again: {reply['error']}")
         self._last = request["implementation"]
-        reply, received = self._ask({"kind": "run", **request}, storages, self._limits.call_seconds)
+        seconds = patience * self._limits.call_seconds
+        reply, received = self._ask({"kind": "run", **request}, storages, seconds)
         if "broken" in reply:
             self.restart()
             raise WorkerFailure(

@@ -41,6 +41,8 @@ Finding: TypeAlias = dict[str, Any]
 """Fields of a Result that a judgement settles."""
 
 HANGS_BEFORE_GIVING_UP = 3
+PATIENCE = 5.0
+"""How much longer a call of a check of complexity may take: an interpreter needs it."""
 _BACKWARDS = " (it ran its program instances in reverse order)"
 
 
@@ -100,6 +102,8 @@ class Judge:
             wanted = clause.growth.tiles(spec.sizes(point)) if clause.growth.tiles else {}
             found = self._count(implementation, worker, backend, point, clause, wanted)
             if not isinstance(found, Counts):
+                if found["verdict"] is Verdict.TIMEOUT:  # the sizes are ours, not its fault
+                    found = {**found, "verdict": Verdict.UNMEASURED}
                 words = f"{point.id}: {found['message']}" if found.get("message") else point.id
                 return {**found, "message": words}
             step = draw(spec, point, self._seed)[0]
@@ -151,7 +155,7 @@ class Judge:
             return {"verdict": Verdict.UNSUPPORTED, "message": reason}, None
         request, storages = build_request(implementation, case, clause, steps, tiles)
         try:
-            answer = worker.run(request, storages)
+            answer = worker.run(request, storages, PATIENCE if clause.growth else 1.0)
             reply = read_reply(*answer, runs=request["repeat"], steps=len(steps))
             self._hangs[key] = 0
             if clause.metric:

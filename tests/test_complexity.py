@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,15 @@ def with_clause(**changed: Any) -> Any:
 @pytest.fixture(scope="module")
 def growing(suite_of: Callable[..., Any], kernels: Path) -> Callable[..., Result]:
     """The result of a clause of complexity, at sizes that take no time unless others are given."""
-    suite = suite_of(kernels / "growing.py", timeout=60).suite
-    suite.read()
 
-    def check(name: str, clause: Clause, *, small: bool = True) -> Result:
+    @cache
+    def suite_with(timeout: float) -> Any:
+        suite = suite_of(kernels / "growing.py", timeout=timeout).suite
+        suite.read()
+        return suite
+
+    def check(name: str, clause: Clause, *, small: bool = True, timeout: float = 60) -> Result:
+        suite = suite_with(timeout)
         each = next(i for i in suite.implementations if i.name == name)
         clause = claiming(clause.growth.exponent, clause, (16, 32, 48, 64, 80)) if small else clause
         case = each.spec.case(f"float32/{clause.core[0]}")
@@ -167,6 +173,12 @@ def test_a_wrong_result_at_one_of_the_sizes_is_what_fails(growing):
     result = growing("wrong beyond 60 rows", FLOPS)
     assert (result.verdict, result.clause) == ("fail", "matmul.accuracy")
     assert "m64.k64.n64" in result.message
+
+
+def test_a_size_that_takes_too_long_decides_nothing(growing):
+    result = growing("no end beyond 60 rows", FLOPS, timeout=0.5)
+    assert result.verdict == "unmeasured"
+    assert "m64.k64.n64/default/normal: gave no answer within 2.5 s" in result.message
 
 
 def test_what_cannot_be_counted_is_unmeasured(growing):

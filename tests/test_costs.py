@@ -367,9 +367,9 @@ class Altered:
     def restart(self) -> None:
         """The real one goes on."""
 
-    def run(self, request: Any, storages: Any) -> Any:
+    def run(self, request: Any, storages: Any, patience: float) -> Any:
         self.calls += 1
-        reply, received = self._worker.run(request, storages)
+        reply, received = self._worker.run(request, storages, patience)
         self._change(reply["runs"][0][0])
         return reply, received
 

@@ -36,6 +36,14 @@ def wrong(a: Tensor, b: Tensor) -> Tensor:
     return a @ b * (2 if len(a) > 60 else 1)
 
 
+@matmul("no end beyond 60 rows")
+def endless(a: Tensor, b: Tensor) -> Tensor:
+    """One product, waited for where it is large."""
+    while len(a) > 60:
+        pass
+    return a @ b
+
+
 @implementation("attention.flash", name="hidden", dtypes=["float32"], returns=["out"])
 def hidden(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """An operator that shows nothing of its traffic."""
