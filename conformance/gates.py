@@ -106,7 +106,7 @@ def mean_square(output: str, error: Array, spread: Spread) -> tuple[float, str]:
     for groups in dict.fromkeys((1, heads)):
         shape = (groups, -1, width)
         norms = np.sqrt(np.square(error).reshape(shape).sum((1, 2)))
-        own = Spread(*(part.reshape(shape) for part in parts))
+        own = Spread(*(part.reshape(shape) for part in parts), shared=spread.shared)
         limits = mean_square_limit(own, 1 + heads)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = np.where(norms > 0, norms / limits, 0.0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from kernelproof.reference.matmul.tiled import tiled
+from kernelproof.spec.contracts.costs import cost_clauses
 from kernelproof.spec.contracts.matmul.bound import PRODUCT
-from kernelproof.spec.contracts.matmul.clauses import MATMUL_CLAUSES
+from kernelproof.spec.contracts.matmul.clauses import growth_clauses, matmul_clauses
 from kernelproof.spec.contracts.matmul.costs import TILED
 from kernelproof.spec.contracts.matmul.families import FAMILIES, check_family
 from kernelproof.spec.contracts.matmul.mutants import MATMUL_MUTANTS
@@ -44,6 +45,19 @@ spec = Spec(
         constrain=check_family,
     ),
     costs=TILED,
-    clauses=MATMUL_CLAUSES,
+    clauses=(
+        *matmul_clauses(),
+        *cost_clauses(
+            "matmul",
+            *("traffic", "footprint", "flops", "memory"),
+            smoke=(
+                "m100.k130.n70/default/normal",
+                "m256.k200.n256/default/normal",
+                "m1.k300.n200/default/normal",
+            ),
+            core=("m300.k64.n500/default/normal", "m512.k512.n512/default/normal"),
+        ),
+        *growth_clauses("flops", "traffic", sizes=(128, 256, 384, 512, 640)),
+    ),
     mutants=MATMUL_MUTANTS,
 )

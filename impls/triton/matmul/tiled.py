@@ -89,6 +89,15 @@ def _multiply(
 # fmt: on
 
 
+def multiply_tiles(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """out = a b, of any strides, sums in float32."""
+    (m, k), n = a.shape, b.shape[1]
+    if out.numel():
+        grid = lambda meta: (triton.cdiv(m, meta["BLOCK_M"]) * triton.cdiv(n, meta["BLOCK_N"]),)  # noqa: E731
+        _multiply[grid](a, b, out, m, n, k, *a.stride(), *b.stride(), *out.stride())
+    return out
+
+
 @implementation(
     "matmul.tiled",
     name="triton-tiled",
@@ -98,9 +107,5 @@ def _multiply(
 )
 def tiled(a: Tensor, b: Tensor) -> Tensor:
     """a: m k times b: k n; sums in float32."""
-    (m, k), n = a.shape, b.shape[1]
-    out = torch.empty(m, n, dtype=a.dtype, device=a.device)
-    if out.numel():
-        grid = lambda meta: (triton.cdiv(m, meta["BLOCK_M"]) * triton.cdiv(n, meta["BLOCK_N"]),)  # noqa: E731
-        _multiply[grid](a, b, out, m, n, k, *a.stride(), *b.stride(), *out.stride())
-    return out
+    out = torch.empty(a.shape[0], b.shape[1], dtype=a.dtype, device=a.device)
+    return multiply_tiles(a, b, out)

@@ -1,18 +1,62 @@
-"""Clauses that all classical matrix multiplications share."""
+"""Clauses that all matrix multiplications share."""
 
 from __future__ import annotations
 
-from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
-from kernelproof.spec.contracts.matmul.properties import MATMUL_PROPERTIES
-from kernelproof.spec.language import Clause, Growth
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
-MATMUL_CLAUSES: tuple[Clause, ...] = (
-    Clause(
-        "matmul.accuracy",
-        "out differs from the exact product by no more than gamma_k |a| |b| and the declared "
-        "roundings, in every element.",
-        "accuracy",
-    ),
+from kernelproof.spec.contracts.costs import growth_clause
+from kernelproof.spec.contracts.matmul.properties import MATMUL_PROPERTIES
+from kernelproof.spec.language import Clause, Growth, Metric
+
+CLASSICAL = (
+    "out differs from the exact product by no more than gamma_k |a| |b| and the declared "
+    "roundings, in every element."
+)
+
+
+def matmul_clauses(
+    accuracy: str = CLASSICAL, *, without: Sequence[str] = (), options: str = "default"
+) -> tuple[Clause, ...]:
+    """The clauses about values, with the sentence of the accuracy clause.
+
+    without: anchors of clauses that do not hold, less their ``matmul.``.
+    options: those of their cases, as in ids; the properties hold with any of these names.
+    """
+    anchors = {f"matmul.{name}" for name in without}
+    every = (*_CLAUSES, *MATMUL_PROPERTIES)
+    if unknown := anchors - {c.anchor for c in every}:
+        raise ValueError(f"without {', '.join(sorted(unknown))}: no clause has that anchor")
+    kept = [_with_options(c, options) for c in every if c.anchor not in anchors]
+    return (Clause("matmul.accuracy", accuracy, "accuracy"), *kept)
+
+
+def growth_clauses(
+    *metrics: Metric, sizes: Sequence[int], options: str = "default", **growth: Any
+) -> tuple[Clause, ...]:
+    """How each metric grows where m = k = n. growth: what of a :class:`Growth` is not usual; where:
+    what is fixed, in words."""
+    words, last = growth.pop("where", ""), sizes[-1]
+    grown = Growth(**{"exponent": 3, "axes": ("m", "k", "n"), "sizes": tuple(sizes), **growth})
+    at = f"m{last}.k{last}.n{last}/{options}/normal"
+    return tuple(
+        growth_clause(f"matmul.complexity.{metric}", metric, grown, at=at, where=words)
+        for metric in metrics
+    )
+
+
+def _with_options(clause: Clause, options: str) -> Clause:
+    smoke, core = (
+        tuple(point.replace("/default/", f"/{options}/") for point in points)
+        for points in (clause.smoke, clause.core)
+    )
+    names = [word.partition("-")[0] for word in options.split("+") if options != "default"]
+    relation = clause.relation and replace(clause.relation, options=tuple(names))
+    return replace(clause, smoke=smoke, core=core, relation=relation)
+
+
+_CLAUSES: tuple[Clause, ...] = (
     Clause(
         "matmul.shape.ragged",
         "Sizes of 1, below a tile and not a multiple of one are right.",
@@ -73,25 +117,5 @@ MATMUL_CLAUSES: tuple[Clause, ...] = (
         "integrity",
         smoke=("m65.k257.n65/default/normal",),
         repeat=True,
-    ),
-    *MATMUL_PROPERTIES,
-    *cost_clauses(
-        "matmul",
-        *("traffic", "footprint", "flops", "memory"),
-        smoke=(
-            "m100.k130.n70/default/normal",
-            "m256.k200.n256/default/normal",
-            "m1.k300.n200/default/normal",
-        ),
-        core=("m300.k64.n500/default/normal", "m512.k512.n512/default/normal"),
-    ),
-    *(
-        growth_clause(
-            f"matmul.complexity.{metric}",
-            metric,
-            Growth(3, ("m", "k", "n"), sizes=(128, 256, 384, 512, 640)),
-            at="m640.k640.n640/default/normal",
-        )
-        for metric in ("flops", "traffic")
     ),
 )

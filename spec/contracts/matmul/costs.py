@@ -19,6 +19,18 @@ def tiled_flops(x: Sizes) -> int:
     return count
 
 
+def naive_operations(x: Sizes) -> int:
+    """A multiplication and an addition per term, in whole chunks of depth: n^3 of each for squares,
+    n^2 of the additions to zero."""
+    depth = x.tile("depth", 1)
+    return 2 * x.m * x.n * (-(-x.k // depth) * depth)
+
+
+def naive_traffic(x: Sizes) -> int:
+    """Every output reads its own row of a and column of b: 2 n^3 + n^2 elements of squares."""
+    return (2 * x.m * x.n * x.k + x.m * x.n) * x.item
+
+
 def tiled_traffic(x: Sizes) -> int:
     """A program per bm x bn tile of out reads bm rows of a and bn columns of b: square tiles of
     side s move 2 n^3 / s + n^2 elements."""
@@ -45,10 +57,11 @@ def _moved(x: Sizes, rows: int, columns: int) -> int:
 
 def compulsory(x: Sizes) -> int:
     """Both factors once, the product once; without terms (k = 0) the product alone."""
-    return (_needed(x)["a"] + _needed(x)["b"] + x.m * x.n) * x.item
+    return (needed(x)["a"] + needed(x)["b"] + x.m * x.n) * x.item
 
 
-def _needed(x: Sizes) -> dict[str, int]:
+def needed(x: Sizes) -> dict[str, int]:
+    """Elements of the factors that some output depends on."""
     return {"a": x.m * x.k if x.n else 0, "b": x.k * x.n if x.m else 0}
 
 
@@ -75,7 +88,7 @@ def cap(x: Sizes) -> int:
 TILED = Costs(
     flops=tiled_flops,
     useful=lambda x: 2 * x.m * x.n * x.k,
-    reads=_needed,
+    reads=needed,
     compulsory=compulsory,
     traffic=tiled_traffic,
     wrapped=wrapped_traffic,
@@ -85,4 +98,19 @@ TILED = Costs(
     tiles=("bm", "bn", "bk"),
     best_tiles=best_tiles,
     widest_tiles=lambda x: {"bm": 256, "bn": 256, "bk": 128},
+)
+
+NAIVE = Costs(
+    flops=lambda x: 2 * x.m * x.n * x.k,
+    useful=lambda x: x.m * x.n * max(0, 2 * x.k - 1),
+    operations=naive_operations,
+    reads=needed,
+    compulsory=compulsory,
+    traffic=naive_traffic,
+    cap=lambda x: int(1.05 * naive_traffic(x)),  # there is nothing to choose
+    memory=TILED.memory,
+    lower=io_lower_bound,
+    tiles=("depth",),
+    best_tiles=lambda x: {"depth": 1},
+    widest_tiles=lambda x: {"depth": 1024},
 )

@@ -88,6 +88,9 @@ FAMILIES: Mapping[str, Family] = families(
     },
 )
 
+FINITE: Mapping[str, Family] = {n: f for n, f in FAMILIES.items() if n != "nonfinite"}
+"""Those without NaN and infinities."""
+
 
 def check_family(x: dict[str, int], options: Mapping[str, Scalar], family: str) -> None:
     """Raise ValueError for sizes that a family cannot fill."""

@@ -79,7 +79,7 @@ _EXACT = mutants(
     }
 )
 
-MATMUL_MUTANTS = (
+VALUE_MUTANTS = (
     *_EXACT,
     *tile_mutants(
         {
@@ -90,6 +90,11 @@ MATMUL_MUTANTS = (
             ),
         }
     ),
+)
+"""Wrong values of any matrix product."""
+
+MATMUL_MUTANTS = (
+    *VALUE_MUTANTS,
     *rounding_mutants(
         {
             "sum-in-bfloat16": ("sums are accumulated in bfloat16", {"accumulator": "bfloat16"}),

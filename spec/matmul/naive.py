@@ -1,0 +1,58 @@
+"""Naive matrix multiplication: every output reads its own row of a and column of b."""
+
+from __future__ import annotations
+
+from kernelproof.reference.matmul.naive import naive
+from kernelproof.spec.contracts.costs import cost_clauses
+from kernelproof.spec.contracts.matmul.bound import PRODUCT
+from kernelproof.spec.contracts.matmul.clauses import growth_clauses, matmul_clauses
+from kernelproof.spec.contracts.matmul.costs import NAIVE
+from kernelproof.spec.contracts.matmul.families import FAMILIES, check_family
+from kernelproof.spec.contracts.matmul.mutants import MATMUL_MUTANTS
+from kernelproof.spec.domain import Domain
+from kernelproof.spec.language import Call, Spec
+
+spec = Spec(
+    name="matmul.naive",
+    title="Naive matrix multiplication",
+    source="the textbook's three loops; bound: Higham 2002, eq. 3.13",
+    call=Call("a: m k, b: k n", outputs="out: m n"),
+    reference=naive,
+    accuracy=PRODUCT,
+    domain=Domain(
+        sizes={"m": (1, 100), "k": (1, 400), "n": (1, 100)},
+        families=FAMILIES,
+        options={},
+        smoke=(
+            "m64.k64.n64/default/normal",
+            "m33.k129.n65/default/normal",
+            "m48.k1024.n40/default/positive",
+            "m50.k100.n60/default/graded",
+            "m40.k512.n40/default/cancelling",
+            "m64.k384.n32/default/captured",
+            "m9.k8000.n10/default/stagnant",
+        ),
+        core=(
+            *(
+                f"m64.k{k}.n48/default/{f}"
+                for k in (64, 333, 2048)
+                for f in ("normal", "positive", "cancelling")
+            ),
+            "m200.k200.n200/default/graded",
+        ),
+        full=("m256.k1024.n256/default/normal",),
+        constrain=check_family,
+    ),
+    costs=NAIVE,
+    clauses=(
+        *matmul_clauses(),
+        *cost_clauses(
+            "matmul",
+            *("traffic", "footprint", "operations", "memory"),
+            smoke=("m100.k130.n70/default/normal", "m1.k300.n200/default/normal"),
+            core=("m120.k1500.n50/default/normal",),
+        ),
+        *growth_clauses("operations", "traffic", sizes=(16, 24, 32, 48, 64)),
+    ),
+    mutants=MATMUL_MUTANTS,
+)
