@@ -202,10 +202,14 @@ class CostJudgement:
 def read_tiles(declared: Mapping[str, str], counts: Counts) -> tuple[dict[str, int], str]:
     """Tile sizes by role, as the launches had them, and a sentence if they cannot be read.
 
-    ``kernel.BLOCK_M`` is a constexpr of one kernel. Without a launch there are no tiles.
+    ``kernel.BLOCK_M`` is a constexpr of one kernel, and unknown in a call that does not launch it.
+    Without a launch there are no tiles.
     """
     tiles: dict[str, int] = {}
+    kernels = {launch.kernel for launch in counts.launches} | {""}
     for role, constant in declared.items() if counts.launches else ():
+        if constant.rpartition(".")[0] not in kernels:
+            continue
         values = counts.constants(constant)
         if not values:
             known = sorted({name for launch in counts.launches for name in launch.constants})

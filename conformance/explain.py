@@ -133,18 +133,18 @@ def _read(spec: Spec, words: Sequence[str]) -> tuple[Case, dict[str, Any], dict[
         usual = axes[source] if source in axes else _USUAL.get(axis, 1)
         axes[axis] = _natural(axis, given[axis]) if axis in given else usual
     tiles = {role: _natural(role, given[role]) for role in spec.costs.tiles if role in given}
-    options = {name: given[name] for name in _options(spec) if name in given}
-    return spec.case(_case(spec, dtype, axes, options)), options, tiles
+    words_given = {name: given[name] for name in _options(spec) if name in given}
+    case = spec.case(_case(spec, dtype, axes, words_given))
+    return case, {name: value for name, value in case.options if name in given}, tiles
 
 
 def _options(spec: Spec) -> list[str]:
-    """Options whose values are words: those that change the work."""
-    words = []
-    for name, values in spec.domain.options.items():
-        known = list(values) if not callable(values) and not isinstance(values, Mapping) else []
-        if known and isinstance(known[0], str):
-            words.append(name)
-    return words
+    """Options that a word or a number says in full; the others are drawn."""
+    return [
+        name
+        for name, values in spec.domain.options.items()
+        if not callable(values) and not isinstance(values, Mapping)
+    ]
 
 
 def _natural(name: str, value: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import product
 from math import inf
 
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernelproof.reference.matmul.forms import FORMS, recurse
+from kernelproof.reference.matmul.strassen import filled, halvings
 from kernelproof.spec.catalogue import load_spec
 from kernelproof.spec.contracts.attention.costs import (
     first_tiles,
@@ -22,7 +25,8 @@ from kernelproof.spec.language import ON_CHIP, WORKSPACE, Sizes
 FLASH, SHARED = load_spec("attention.flash").costs, load_spec("attention.grouped_query").costs
 ONE_KEY_HEAD = load_spec("attention.multi_query").costs
 STANDARD = load_spec("attention.scaled_dot_product").costs
-MATMUL = load_spec("matmul.tiled").costs
+MATMUL, STRASSEN = load_spec("matmul.tiled").costs, load_spec("matmul.strassen").costs
+NAIVE = load_spec("matmul.naive").costs
 ATTENTIONS = (FLASH, SHARED, ONE_KEY_HEAD, STANDARD)
 SMALL = settings(deadline=None, derandomize=True, max_examples=150)
 FEW = settings(deadline=None, derandomize=True, max_examples=40)
@@ -334,6 +338,91 @@ def test_a_tiled_product_moves_and_computes_what_its_tiles_do(m, k, n, bm, bn, b
     assert MATMUL.traffic(x) == moved * item
     assert MATMUL.flops(x) == flops
     assert MATMUL.traffic(x) >= MATMUL.compulsory(x)
+
+
+@FEW
+@given(*[st.integers(0, 9)] * 3, st.integers(1, 5), st.sampled_from([2, 4, 8]))
+def test_a_naive_product_reads_a_row_and_a_column_per_output(m, k, n, depth, item):
+    moved = operations = 0
+    for _ in range(m * n):
+        for _ in range(0, k, depth):
+            operations += 2 * depth
+        moved += k + k + 1
+    x = Sizes({"m": m, "k": k, "n": n}, {}, item, {"depth": depth})
+    assert NAIVE.traffic(x) == moved * item
+    assert NAIVE.operations(x) == operations
+    assert NAIVE.useful(x) <= operations
+    assert NAIVE.traffic(x) <= NAIVE.cap(x)
+
+
+def walk_blocks(x, levels):
+    """What the recursion on zeros does: bytes and FLOPs of leaves, elements and bytes of sums."""
+    leaf = {"flops": 0, "moved": 0, "summed": 0}
+
+    def multiply(a, b):
+        (m, k), n = a.shape, b.shape[1]
+        inner = Sizes({"m": m, "k": k, "n": n}, {}, x.wide if levels else x.item, x.tiles)
+        leaf["flops"] += MATMUL.flops(inner)
+        leaf["moved"] += MATMUL.traffic(inner)
+        return np.zeros((m, n))
+
+    def add(one, other):
+        leaf["summed"] += one.size
+        return one
+
+    a, b = (filled(np.zeros(shape), levels) for shape in ((x.m, x.k), (x.k, x.n)))
+    form = FORMS[x.options["variant"]]
+    out = recurse(form, a, b, levels, mul=multiply, add=add, sub=add)
+    copied = 0
+    for own, whole in (((x.m, x.k), a.shape), ((x.k, x.n), b.shape)):
+        if levels and (own != whole or x.item < 4):
+            copied += own[0] * own[1] * x.item + whole[0] * whole[1] * x.wide
+    if levels and ((x.m, x.n) != out.shape or x.item < 4):
+        copied += x.m * x.n * (x.wide + x.item)
+    return leaf["flops"], leaf["summed"], leaf["moved"] + 3 * x.wide * leaf["summed"] + copied
+
+
+@SMALL
+@given(
+    *[st.integers(0, 20)] * 3,
+    st.integers(0, 3),
+    st.sampled_from(["strassen", "winograd"]),
+    st.sampled_from([2, 4, 8]),
+    st.sampled_from([{}, {"bm": 4, "bn": 2, "bk": 3}]),
+)
+def test_a_fast_product_computes_adds_and_moves_what_its_recursion_does(
+    m, k, n, levels, variant, item, tiles
+):
+    x = Sizes({"m": m, "k": k, "n": n}, {"levels": levels, "variant": variant}, item, tiles)
+    flops, summed, moved = walk_blocks(x, levels)
+    assert STRASSEN.flops(x) == flops
+    assert STRASSEN.additions(x) == summed
+    assert STRASSEN.traffic(x) == moved
+    assert STRASSEN.useful(x) <= flops
+    assert moved <= STRASSEN.cap(x) or tiles
+
+
+@pytest.mark.parametrize(("variant", "counts"), [("strassen", (5, 5, 8)), ("winograd", (4, 4, 7))])
+def test_the_additions_of_all_levels_add_up_to_a_geometric_sum(variant, counts):
+    m, k, n, levels = 64, 32, 96, 3
+    x = Sizes({"m": m, "k": k, "n": n}, {"levels": levels, "variant": variant})
+    weighted = counts[0] * m * k + counts[1] * k * n + counts[2] * m * n
+    assert STRASSEN.additions(x) == (Fraction(7, 4) ** levels - 1) / 3 * weighted
+
+
+def test_the_buffers_of_a_fast_product_are_less_than_a_third_of_its_sizes():
+    x = Sizes({"m": 512, "k": 256, "n": 1024}, {"levels": 5})
+    held = STRASSEN.memory(x) - WORKSPACE
+    assert 0.33 < held / STRASSEN.compulsory(x) < 1 / 3
+
+
+@given(st.integers(0, 3000), st.sampled_from([1, 2, 3, 16, 64, 65]))
+def test_blocks_are_halved_while_a_side_exceeds_the_cutoff(shortest, cutoff):
+    side, count = shortest, 0
+    while side > cutoff:
+        side, count = (side + 1) // 2, count + 1
+    assert halvings(shortest, None, cutoff) == count
+    assert halvings(shortest, 2, None) == 2
 
 
 def test_one_tile_as_large_as_the_product_moves_the_compulsory_bytes_only():

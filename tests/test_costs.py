@@ -17,6 +17,7 @@ from kernelproof.conformance.reply import read_reply
 from kernelproof.conformance.request import build_request
 from kernelproof.conformance.suite import Planned, select_cases
 from kernelproof.conformance.verdict import Result
+from kernelproof.spec.language import WORKSPACE
 
 RAGGED = "float32/b1.hq4.hkv2.tq60.tk100.d32/default/normal"
 ONES = "float32/b1.hq4.hkv2.tq60.tk100.d32/default/unit-value"
@@ -59,8 +60,8 @@ class Gates:
         request, storages = build_request(each, point, self.clause(name, "traffic"), steps)
         answer = self.suite._worker(each.target, self.backend).run(request, storages)
         counts = read_reply(*answer, runs=1, steps=1).runs[0][0].counts
-        (launched,) = counts.launches
-        tiles = {role: launched.constants[name] for role, name in each.tiles.items()}
+        tiles, problem = read_tiles(each.tiles, counts)
+        assert not problem
         return each.spec.sizes(point, steps[0].options, tiles), tiles, counts
 
 
@@ -110,6 +111,12 @@ BUILT_IN = [
     ("triton-multi-query", "float16/b1.hq3.tq130.tk64.d128/causal-bottom-right/normal"),
     ("triton-tiled", "float32/m100.k130.n70/default/normal"),
     ("triton-tiled", "bfloat16/m1.k300.n200/default/normal"),
+    ("triton-naive", "float32/m20.k70.n30/default/normal"),
+    ("triton-naive", "bfloat16/m1.k1500.n9/default/normal"),
+    ("triton-strassen", "float32/m128.k64.n128/levels-1/normal"),
+    ("triton-strassen", "float32/m64.k96.n40/levels-2+variant-winograd/normal/transposed"),
+    ("triton-strassen", "float16/m33.k129.n65/levels-2/normal"),
+    ("triton-strassen", "bfloat16/m50.k40.n30/default/normal"),
 ]
 
 
@@ -133,7 +140,13 @@ def test_a_built_in_kernel_moves_and_computes_its_closed_forms_exactly(
     costs = built_in.implementation(name).spec.costs
     assert set(tiles) >= set(costs.tiles[:2])
     assert counts.traffic == costs.traffic(x)
-    assert (counts.dots, counts.exps) == (costs.flops(x), costs.exps(x))
+    counted = {c.metric for c in built_in.implementation(name).spec.clauses}
+    if "operations" in counted:
+        assert counts.operations == costs.operations(x)
+    else:
+        assert (counts.dots, counts.exps) == (costs.flops(x), costs.exps(x))
+    if "additions" in counted:
+        assert counts.elementwise == costs.additions(x)
     assert built_in(name, case, "traffic").measured == costs.traffic(x)
     assert not built_in.failing(name, case)
 
@@ -260,6 +273,32 @@ def test_a_tile_may_be_that_of_one_kernel_among_several() -> None:
     counts = Counts(launches=launches)
     assert read_tiles({"br": "split.BLOCK_M"}, counts) == ({"br": 64}, "")
     assert "wanted one size" in read_tiles({"br": "BLOCK_M"}, counts)[1]
+
+
+def test_the_tiles_of_a_kernel_that_a_call_does_not_launch_are_unknown() -> None:
+    counts = Counts(launches=[Launch("product", (1, 1, 1), {"BLOCK_M": 64})])
+    tiles = {"bm": "BLOCK_M", "block": "addition.BLOCK"}
+    assert read_tiles(tiles, counts) == ({"bm": 64}, "")
+    assert "no launch has" in read_tiles({"block": "product.BLOCK"}, counts)[1]
+
+
+FAST_BY_TORCH = [
+    "float64/m100.k130.n70/levels-2/normal",
+    "float32/m256.k192.n256/levels-1+variant-winograd/normal",
+    "bfloat16/m130.k100.n140/default/normal",
+]
+
+
+@pytest.mark.parametrize("case", FAST_BY_TORCH)
+def test_a_fast_product_of_torch_operators_moves_adds_and_holds_its_closed_forms(
+    built_in: Gates, case: str
+) -> None:
+    on_cpu = Gates(built_in.suite, "cpu")
+    x, _, counts = on_cpu.counts("torch-strassen", case)
+    costs = on_cpu.implementation("torch-strassen").spec.costs
+    assert (counts.traffic, counts.dots) == (costs.traffic(x), costs.useful(x))
+    assert counts.elementwise == costs.additions(x)
+    assert on_cpu("torch-strassen", case, "memory").measured == costs.memory(x) - WORKSPACE
 
 
 WRONG_ROLES = """

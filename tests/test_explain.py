@@ -51,6 +51,15 @@ def test_causal_halves_the_work_and_leaves_what_is_compulsory():
     assert half["compulsory"] == whole["compulsory"]
 
 
+def test_an_option_that_is_a_number_changes_the_work():
+    costs = explain("matmul.strassen", ["levels=2", "dtype=float32"])["costs"]
+    assert costs["useful"] == 2 * 49 * 256**3
+    assert costs["additions"] == (49 / 16 - 1) / 3 * 18 * 1024**2
+    by_default = explain("matmul.strassen", ["variant=winograd"])
+    assert by_default["options"] == {"variant": "winograd"}
+    assert by_default["costs"]["useful"] == 2 * 7**4 * 64**3
+
+
 def test_a_roofline_takes_the_slower_of_compute_and_compulsory_bytes():
     roof = explain("attention.flash", ["tq=1", "tk=4096", "d=64"])["roofline"]["H100"]
     moved = explain("attention.flash", ["tq=1", "tk=4096", "d=64"])["costs"]["compulsory"]
@@ -98,6 +107,8 @@ def test_the_page_is_printed_with_separated_thousands_and_as_json():
         (["attention.flash", "tq=x"], "tq=x: wanted a whole number above 0"),
         (["attention.flash", "tq=0"], "tq=0: wanted a whole number above 0"),
         (["attention.flash", "hq=5", "hkv=2"], "hq5 is not a multiple of hkv2"),
+        (["matmul.strassen", "levels=two"], "levels is 'two': wanted 0, 1, 2, 3"),
+        (["matmul.strassen", "levels=1", "cutoff=2"], "levels 1 and cutoff 2: wanted one of them"),
         (["attention.flash", "dtype=float17"], "unknown dtype 'float17': did you mean"),
         (
             ["attention.flash", "causal=left"],

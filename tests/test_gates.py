@@ -12,7 +12,13 @@ from kernelproof.conformance.expectation import expect
 from kernelproof.conformance.gates import GATES, PROBABLE, WORST_CASE, gauge, mean, mean_square
 from kernelproof.conformance.power import trials
 from kernelproof.conformance.report import sentence_of
-from kernelproof.spec.accuracy import Spread, half_ulp, mean_square_limit, probable_bound
+from kernelproof.spec.accuracy import (
+    Spread,
+    half_ulp,
+    mean_square_limit,
+    probable_bound,
+    signed_sum_limit,
+)
 from kernelproof.spec.catalogue import load_spec
 from kernelproof.spec.contracts.integrity import STATISTICAL_CLAUSES
 from kernelproof.spec.rounding import FORMATS, PRESETS, Precision, resolve_precision
@@ -50,6 +56,42 @@ def test_errors_that_are_independent_pass_both_gates(kind):
         for ratio, message in (mean_square("out", error, spread), mean("out", error, spread)):
             assert ratio <= 1
             assert message == ""
+
+
+def shared_errors(rng, spread):
+    """Errors that each reach as many elements as the spread says, in rows as far apart as
+    quadrants are."""
+    rows = np.arange(SHAPE[-2]) % (SHAPE[-2] // spread.shared)
+    return spread.element * rng.uniform(-1, 1, SHAPE)[..., rows, :]
+
+
+@pytest.mark.parametrize("reached", [2, 4, 8])
+def test_errors_that_reach_several_elements_pass_where_that_is_said(reached):
+    rng = np.random.default_rng(6)
+    said = replace(spread_of(rng, row=0), shared=reached, row=0.0)
+    for _ in range(100):
+        error = shared_errors(rng, said)
+        assert mean_square("out", error, said)[0] <= 1
+        assert mean("out", error, said)[0] <= 1
+
+
+def test_a_limit_on_sums_grows_with_the_root_of_what_one_error_reaches():
+    alone = Spread(last=np.zeros((1, 50, 8)), element=np.ones((1, 50, 8)))
+    shared = replace(alone, shared=16)
+    assert signed_sum_limit(shared) == pytest.approx(4 * signed_sum_limit(alone))
+    expected = np.sqrt(50 * 8 / 3)
+    beyond = [float(mean_square_limit(each, 1)[0]) - expected for each in (alone, shared)]
+    assert beyond[1] == pytest.approx(4 * beyond[0])
+
+
+def test_errors_that_all_elements_share_exceed_what_independent_ones_may_add_up_to():
+    everywhere = np.ones((1, 1, 40, 40))
+    alone = Spread(last=np.zeros(everywhere.shape), element=everywhere)
+    assert mean("out", everywhere, alone)[0] > 1
+    assert mean_square("out", 3 * everywhere, alone)[0] > 1
+    shared = replace(alone, shared=everywhere.size)
+    assert mean("out", everywhere, shared)[0] <= 1
+    assert mean_square("out", 3 * everywhere, shared)[0] <= 1
 
 
 @pytest.mark.parametrize("kind", [{"row": 0}, {"row": 0, "last": 1}])

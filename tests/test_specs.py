@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +13,9 @@ from hypothesis import strategies as st
 import kernelproof.impls
 import kernelproof.reference
 import kernelproof.spec
+from kernelproof.reference.matmul.forms import FORMS, recurse
 from kernelproof.spec.catalogue import load_spec, sheet_names, spec_names
+from kernelproof.spec.contracts.matmul.strassen_costs import levels_of
 from kernelproof.spec.language import (
     WORKSPACE,
     Call,
@@ -24,7 +28,7 @@ from kernelproof.spec.language import (
 
 SPECS = {name: load_spec(name) for name in spec_names()}
 ATTENTION, CACHE = SPECS["attention.scaled_dot_product"], SPECS["cache.contiguous"]
-MATMUL = SPECS["matmul.tiled"]
+MATMUL, STRASSEN = SPECS["matmul.tiled"], SPECS["matmul.strassen"]
 EACH_SPEC = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 SMALL = settings(deadline=None, derandomize=True, max_examples=40)
 
@@ -41,12 +45,12 @@ def test_the_name_of_a_spec_is_the_path_of_its_file(name):
     assert (Path(kernelproof.spec.__path__[0]) / area / f"{stem}.py").is_file()
 
 
-@pytest.mark.parametrize("layer", [kernelproof.reference, kernelproof.impls])
 @pytest.mark.parametrize("name", SPECS)
-def test_reference_and_implementation_have_the_stem_of_their_spec(name, layer):
-    folder = Path(layer.__path__[0]) / ("torch" if layer is kernelproof.impls else "")
+def test_reference_and_implementation_have_the_stem_of_their_spec(name):
     area, stem = name.split(".")
-    assert (folder / area / f"{stem}.py").is_file()
+    assert (Path(kernelproof.reference.__path__[0]) / area / f"{stem}.py").is_file()
+    impls = Path(kernelproof.impls.__path__[0])
+    assert any((impls / kind / area / f"{stem}.py").is_file() for kind in ("torch", "triton"))
 
 
 @EACH_SPEC
@@ -212,6 +216,60 @@ def test_a_product_does_one_multiplication_and_one_addition_per_term(m, k, n):
                 count += 2
     got = costs(MATMUL, m=m, k=k, n=n)
     assert got["flops"] == got["useful"] == count
+
+
+DONE = Counter()
+
+
+class Counted:
+    """A number that counts what is done with it."""
+
+    def __mul__(self, other):
+        DONE["*"] += 1
+        return self
+
+    def __add__(self, other):
+        DONE["+"] += 1
+        return self
+
+    __sub__ = __add__
+
+
+def operations(n, variant=None, levels=0):
+    """Multiplications and additions of an n x n product: the definition's, or a form's."""
+    DONE.clear()
+    x = np.full((n, n), Counted())
+    recurse(FORMS[variant], x, x, levels) if variant else x @ x
+    return DONE["*"], DONE["+"]
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_a_naive_product_does_n_cubed_multiplications_and_n_squared_fewer_additions(n):
+    assert operations(n) == (n**3, n**3 - n**2)
+    got = costs(SPECS["matmul.naive"], m=n, k=n, n=n)
+    assert got["useful"] == n**3 + n**3 - n**2
+    assert got["operations"] == 2 * n**3  # the first addition is to zero
+    assert got["traffic"] == 4 * (2 * n**3 + n**2)
+
+
+@pytest.mark.parametrize(("variant", "additions"), [("strassen", 18), ("winograd", 15)])
+def test_two_by_two_takes_7_multiplications_and_18_additions_or_15(variant, additions):
+    assert operations(2, variant, 1) == (7, additions)
+
+
+@pytest.mark.parametrize("variant", FORMS)
+@pytest.mark.parametrize(("n", "products"), [(2, 7), (4, 49), (8, 343)])
+def test_down_to_single_numbers_every_doubling_takes_seven_times_the_products(n, products, variant):
+    x = Sizes({"m": n, "k": n, "n": n}, {"cutoff": 1, "variant": variant})
+    assert operations(n, variant, levels_of(x)) == (products, STRASSEN.costs.additions(x))
+    assert STRASSEN.costs.useful(x) == STRASSEN.costs.flops(x) == 2 * products
+
+
+def test_with_a_fixed_leaf_the_work_grows_with_n_to_the_log_of_7():
+    small, large = (
+        STRASSEN.costs.useful(Sizes({"m": n, "k": n, "n": n}, {"cutoff": 64})) for n in (1024, 4096)
+    )
+    assert np.log2(large / small) / 2 == pytest.approx(np.log2(7), rel=1e-12)
 
 
 def count_attention(b, h, tq, tk, d, dv):

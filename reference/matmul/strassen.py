@@ -55,7 +55,7 @@ def strassen(
 
 
 def halvings(shortest: int, levels: int | None, cutoff: int | None) -> int:
-    """How many levels are meant for blocks whose shortest side is so long; halves are rounded up."""
+    """How many levels are meant where the shortest side is so long; halves are rounded up."""
     if levels is not None:
         return levels
     limit = CUTOFF if cutoff is None else cutoff

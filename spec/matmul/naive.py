@@ -20,27 +20,27 @@ spec = Spec(
     reference=naive,
     accuracy=PRODUCT,
     domain=Domain(
-        sizes={"m": (1, 100), "k": (1, 400), "n": (1, 100)},
+        sizes={"m": (1, 60), "k": (1, 600), "n": (1, 60)},
         families=FAMILIES,
         options={},
         smoke=(
-            "m64.k64.n64/default/normal",
-            "m33.k129.n65/default/normal",
-            "m48.k1024.n40/default/positive",
-            "m50.k100.n60/default/graded",
-            "m40.k512.n40/default/cancelling",
-            "m64.k384.n32/default/captured",
+            "m24.k64.n28/default/normal",
+            "m17.k129.n33/default/normal",
+            "m16.k1024.n20/default/positive",
+            "m20.k100.n25/default/graded",
+            "m16.k512.n16/default/cancelling",
+            "m24.k384.n16/default/captured",
             "m9.k8000.n10/default/stagnant",
         ),
         core=(
             *(
-                f"m64.k{k}.n48/default/{f}"
+                f"m40.k{k}.n48/default/{f}"
                 for k in (64, 333, 2048)
                 for f in ("normal", "positive", "cancelling")
             ),
-            "m200.k200.n200/default/graded",
+            "m100.k100.n100/default/graded",
         ),
-        full=("m256.k1024.n256/default/normal",),
+        full=("m200.k1024.n200/default/normal",),
         constrain=check_family,
     ),
     costs=NAIVE,
@@ -49,8 +49,8 @@ spec = Spec(
         *cost_clauses(
             "matmul",
             *("traffic", "footprint", "operations", "memory"),
-            smoke=("m100.k130.n70/default/normal", "m1.k300.n200/default/normal"),
-            core=("m120.k1500.n50/default/normal",),
+            smoke=("m30.k500.n40/default/normal", "m1.k300.n200/default/normal"),
+            core=("m100.k130.n70/default/normal",),
         ),
         *growth_clauses("operations", "traffic", sizes=(16, 24, 32, 48, 64)),
     ),

@@ -19,7 +19,9 @@ from kernelproof.spec.language import Call, Clause, Spec
 def _check(x: dict[str, int], options: Mapping[str, Scalar], family: str) -> None:
     check_family(x, options, family)
     if "levels" in options and "cutoff" in options:
-        raise ValueError(f"levels {options['levels']} and cutoff {options['cutoff']}: wanted one")
+        raise ValueError(
+            f"levels {options['levels']} and cutoff {options['cutoff']}: wanted one of them"
+        )
     if int(options.get("levels", 0)) < 0 or int(options.get("cutoff", 1)) < 1:
         raise ValueError("wanted levels from 0, or a cutoff from 1")
 
@@ -53,7 +55,11 @@ spec = Spec(
         core=(
             *(
                 f"m96.k{k}.n128/levels-{levels}+variant-{variant}/{family}"
-                for k, levels, family in ((65, 1, "positive"), (333, 2, "normal"), (64, 0, "normal"))
+                for k, levels, family in (
+                    (65, 1, "positive"),
+                    (333, 2, "normal"),
+                    (64, 0, "normal"),
+                )
                 for variant in ("strassen", "winograd")
             ),
             "m40.k64.n48/levels-3/normal",
@@ -66,12 +72,13 @@ spec = Spec(
     costs=FAST,
     clauses=(
         *matmul_clauses(
-            "For finite factors out differs from the exact product by no more than gamma_(k0 + 5 L) "
+            "Of finite factors out differs from the exact product by no more than gamma_(k0 + 5 L) "
             "(Winograd: 9 L) times the recursion of |a| and |b| without a minus, and the declared "
-            "roundings, in every element; of NaN and infinities, which spread over whole blocks, "
-            "nothing is said.",
+            "roundings, in every element. Factors must be finite: NaN and infinities spread over "
+            "whole blocks.",
             without=("nonfinite",),
             options="levels-1",
+            own=("levels", "cutoff", "variant"),
         ),
         Clause(
             "matmul.strassen.padding",

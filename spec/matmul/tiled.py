@@ -40,6 +40,7 @@ spec = Spec(
             ),
             "m256.k384.n128/default/captured",
             "m300.k300.n300/default/graded",
+            "m1200.k20.n70/default/normal",  # more rows of tiles than a strip for the L2 cache has
         ),
         full=("m512.k4096.n512/default/normal", "m1024.k1024.n1024/default/positive"),
         constrain=check_family,

@@ -80,7 +80,7 @@ _BY_KERNELS = Operations(multiply_tiles, _add, _subtract, _fill)
     name="triton-strassen",
     backends=["interpret", "cuda"],
     dtypes=["float32", "float16", "bfloat16"],
-    tiles={"bm": "BLOCK_M", "bn": "BLOCK_N", "bk": "BLOCK_K", "block": "BLOCK"},
+    tiles={"bm": "BLOCK_M", "bn": "BLOCK_N", "bk": "BLOCK_K", "block": "_add_blocks.BLOCK"},
 )
 def strassen(
     a: Tensor,

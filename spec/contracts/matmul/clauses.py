@@ -17,18 +17,23 @@ CLASSICAL = (
 
 
 def matmul_clauses(
-    accuracy: str = CLASSICAL, *, without: Sequence[str] = (), options: str = "default"
+    accuracy: str = CLASSICAL,
+    *,
+    without: Sequence[str] = (),
+    options: str = "default",
+    own: Sequence[str] = (),
 ) -> tuple[Clause, ...]:
     """The clauses about values, with the sentence of the accuracy clause.
 
     without: anchors of clauses that do not hold, less their ``matmul.``.
-    options: those of their cases, as in ids; the properties hold with any of these names.
+    options: those of their cases, as in ids.
+    own: options of this algorithm, with any of which the properties hold.
     """
     anchors = {f"matmul.{name}" for name in without}
     every = (*_CLAUSES, *MATMUL_PROPERTIES)
     if unknown := anchors - {c.anchor for c in every}:
         raise ValueError(f"without {', '.join(sorted(unknown))}: no clause has that anchor")
-    kept = [_with_options(c, options) for c in every if c.anchor not in anchors]
+    kept = [_with_options(c, options, own) for c in every if c.anchor not in anchors]
     return (Clause("matmul.accuracy", accuracy, "accuracy"), *kept)
 
 
@@ -46,13 +51,12 @@ def growth_clauses(
     )
 
 
-def _with_options(clause: Clause, options: str) -> Clause:
+def _with_options(clause: Clause, options: str, own: Sequence[str]) -> Clause:
     smoke, core = (
         tuple(point.replace("/default/", f"/{options}/") for point in points)
         for points in (clause.smoke, clause.core)
     )
-    names = [word.partition("-")[0] for word in options.split("+") if options != "default"]
-    relation = clause.relation and replace(clause.relation, options=tuple(names))
+    relation = clause.relation and replace(clause.relation, options=tuple(own))
     return replace(clause, smoke=smoke, core=core, relation=relation)
 
 
@@ -70,7 +74,6 @@ _CLAUSES: tuple[Clause, ...] = (
             "m129.k65.n127/default/normal",
             "m1.k1000.n1/default/normal",
             "m16.k15.n17/default/normal",
-            "m1200.k20.n70/default/normal",  # more rows of tiles than a strip for the L2 cache has
             "m8.k4500.n8/default/normal",
             "m8.k8300.n8/default/normal",
             "m2100.k9.n8/default/normal",

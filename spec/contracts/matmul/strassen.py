@@ -35,14 +35,16 @@ REACH: Mapping[str, int] = {"strassen": 2, "winograd": 4}
 
 
 def strassen_bound(exact: BlockProduct, rounding: Rounding) -> Mapping[str, Array]:
-    """Worst-case error of ``out`` (m n): leaf sums, additions of blocks, declared casts of operands,
-    underflow in each of the 4^L leaf products of an element, output."""
+    """Worst-case error of ``out`` (m n): leaf sums, additions of blocks, declared casts of
+    operands, underflow in each of the 4^L leaf products of an element, output."""
     with np.errstate(invalid="ignore", over="ignore"):
         k0, additions = _depth(exact), (BEFORE[exact.variant] + AFTER) * exact.levels
         error = compose(gamma(k0 + additions, rounding.accumulate), *_casts(rounding)) * exact.plus
         error = error + _underflow(exact, rounding)
         bound = rounding.output_error(error, abs(exact.out))
-        return {"out": np.where(_largest(exact) + error < rounding.statistics.largest, bound, np.inf)}
+        return {
+            "out": np.where(_largest(exact) + error < rounding.statistics.largest, bound, np.inf)
+        }
 
 
 def strassen_spread(exact: BlockProduct, rounding: Rounding) -> Mapping[str, Spread]:

@@ -79,7 +79,7 @@ VALUES = wrong_values(
 )
 
 _Y = "tl.load(b_tile, mask=inside[:, None] & (columns < n)[None, :], other=0.0)"
-_ALLOCATED = "out = torch.empty(m, n, dtype=a.dtype, device=a.device)"
+_SIZES = "(m, k), n = a.shape, b.shape[1]"
 
 COSTS = (
     *wrong_costs(
@@ -92,7 +92,7 @@ COSTS = (
             ),
             "sum-in-memory": (
                 "the running sum is stored and read back in every step along k",
-                (_ALLOCATED, f"{_ALLOCATED}\n    sums = torch.zeros(m, n, device=a.device)"),
+                (_SIZES, f"{_SIZES}\n    sums = torch.zeros(m, n, device=a.device)"),
                 ("a, b, out, m, n, k, *a", "a, b, out, sums, m, n, k, *a"),
                 ("a, b, out, m, n, k,\n", "a, b, out, sums, m, n, k,\n"),
                 (
@@ -124,7 +124,7 @@ COSTS = (
         {
             "unused-scratch": (
                 "an m x n x k scratch is allocated and never read",
-                (_ALLOCATED, f"{_ALLOCATED}\n    torch.empty(m, n, k, device=a.device)"),
+                (_SIZES, f"{_SIZES}\n    torch.empty(m, n, k, device=a.device)"),
             ),
         },
     ),
