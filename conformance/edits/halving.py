@@ -19,8 +19,8 @@ VALUES = wrong_values(
         "minus-1-is-plus": ("M3 has B12 + B22", ("sub(b12, b22, t)", "add(b12, b22, t)")),
         "minus-2-is-plus": ("M4 has B21 + B11", ("sub(b21, b11, t)", "add(b21, b11, t)")),
         "minus-6-is-plus": ("C22 has + M2", ("sub(c11, c21, c22)", "add(c11, c21, c22)")),
-        "quadrants-swapped": (
-            "the upper right and the lower left quadrant change places",
+        "quarters-mixed": (
+            "the upper right and the lower left quarter of everything change places",
             (
                 "return x[:m, :n], x[:m, n:], x[m:, :n], x[m:, n:]",
                 "return x[:m, :n], x[m:, :n], x[:m, n:], x[m:, n:]",
@@ -33,15 +33,15 @@ VALUES = wrong_values(
                 "add(c22, c21, c22)\n    add(c12, c22, c12)",
             ),
         ),
-        "odd-term-dropped": (
+        "odd-sides-dropped": (
             "sides are rounded down to multiples of 2^levels",
             ("-(-size >> levels) << levels for size", "size >> levels << levels for size"),
         ),
-        "not-cropped": (
+        "returned-whole": (
             "the filled-up result is returned",
             (_CROPPED, "return whole.to(out.dtype)"),
         ),
-        "blocks-in-bfloat16": (
+        "kept-in-bfloat16": (
             "blocks are kept in bfloat16",
             ("wide = torch.promote_types(x.dtype, torch.float32)", "wide = torch.bfloat16"),
         ),

@@ -92,7 +92,7 @@ spec = Spec(
             core=("m3.k5.n2/levels-3/normal", "m37.k41.n43/cutoff-10+variant-winograd/normal"),
         ),
         Clause(
-            "matmul.strassen.levels",
+            "matmul.cost.levels",
             "Blocks are halved levels times, or else while their shortest side exceeds cutoff, "
             "which is 64 unless it is given: there are 7^L leaf products.",
             "costs",
