@@ -52,7 +52,7 @@ spec = Spec(
             smoke=("m30.k500.n40/default/normal", "m1.k300.n200/default/normal"),
             core=("m100.k130.n70/default/normal",),
         ),
-        *growth_clauses("operations", "traffic", sizes=(16, 24, 32, 48, 64)),
+        *growth_clauses("operations", "traffic", sizes=(4, 8, 16, 32, 64)),
     ),
     mutants=MATMUL_MUTANTS,
 )
