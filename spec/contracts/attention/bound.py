@@ -24,28 +24,23 @@ import numpy as np
 import numpy.typing as npt
 
 from kernelproof.reference.attention.scaled_dot_product import Attention
+from kernelproof.spec.contracts.softmax.bound import (
+    blocks_of,
+    exponent_error,
+    largest,
+    lse_bound,
+    seen,
+)
 from kernelproof.spec.rounding import Format, Rounding, compose, gamma
 
 Array = npt.NDArray[Any]
 ScoreError: TypeAlias = Callable[[Any, Rounding], Array]
 """How far a computed score may be off (b h tq tk), from a record and declared roundings."""
 
-EXP_UNITS = 4
-"""Relative error of exp in units of the accumulator: ex2.approx 2^-22, libm 2 u."""
-
-KEYS_PER_BLOCK = 16
-"""Smallest key block assumed of an online softmax; each block may rescale what came before.
-
-A rescale by exp(0), where the maximum did not grow, is taken to be one by 1, exactly.
-
-An assumption, not a theorem: exp off by its full allowance, in the same direction, at every one of
-thousands of single-key blocks would exceed the bound.
-"""
-
 
 def score_error(exact: Attention, rounding: Rounding) -> Array:
     """Of scores that are scale q kᵀ."""
-    return product_error(exact, seen_scores(exact), rounding)
+    return product_error(exact, seen(exact.scores), rounding)
 
 
 def softmax_bound(
@@ -58,7 +53,7 @@ def softmax_bound(
 
 def _softmax_bound(exact: Attention, rounding: Rounding, error: ScoreError) -> Mapping[str, Array]:
     u, tk = rounding.accumulate, exact.scores.shape[-1]
-    blocks = -(-tk // KEYS_PER_BLOCK)
+    blocks = blocks_of(tk)
     sums = gamma(tk, u)
     values, out = abs(exact.v), abs(exact.out)
 
@@ -78,13 +73,7 @@ def _softmax_bound(exact: Attention, rounding: Rounding, error: ScoreError) -> M
         + underflow(exact, rounding)
     )
     bound = rounding.output_error(before_rounding, out)
-    top = abs(exact.lse)
-    lse = (
-        row[..., 0] / (1 - row[..., 0])
-        + sums
-        + u * (EXP_UNITS + 1) * blocks
-        + (2 * u + rounding.statistics.unit) * top
-    )
+    lse = lse_bound(row[..., 0], exact.lse, tk, rounding, blocks)
     empty = exact.lse == -np.inf
     return {
         "out": np.where(empty[..., None], 0.0, np.where(conditioned, bound, np.inf)),
@@ -112,30 +101,16 @@ def logit_term(exact: Attention, error: Array) -> LogitTerm:
     return LogitTerm(row, conditioned, spread_values, out)
 
 
-def seen_scores(exact: Attention) -> Array:
-    """The scores, 0 where a key is not seen."""
-    return np.where(exact.scores != -np.inf, exact.scores, 0.0)
-
-
-def largest_scores(exact: Attention) -> Array:
-    """m_i: b h tq 1, 0 in a row that sees no key."""
-    top = exact.scores.max(-1, keepdims=True, initial=-np.inf)
-    return np.where(top == -np.inf, 0.0, top)
-
-
 def logit_error(exact: Attention, rounding: Rounding, blocks: int, error: ScoreError) -> Array:
     """D: how far a computed logit and its exponential may be off, as an error of the logit.
 
-    In order: the score; the rounding of the exponent's argument fma(S, c, -m c) (c: log2 e folded
-    in); exp itself, and one rescale per further block.
+    The score, its multiplication by log2 e, and the exponential.
     """
-    u = rounding.accumulate
-    scores, top = seen_scores(exact), largest_scores(exact)
+    u, scores = rounding.accumulate, seen(exact.scores)
     total = (
         error(exact, rounding)
         + 2 * u * abs(scores)
-        + u * (2 * abs(top) + 3 * (top - scores))
-        + u * (EXP_UNITS + (EXP_UNITS + 1) * max(blocks - 1, 0))
+        + exponent_error(scores, largest(exact.scores), u, blocks)
     )
     return np.where(exact.scores != -np.inf, total, 0.0)
 

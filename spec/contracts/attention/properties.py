@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kernelproof.reference.attention.scaled_dot_product import Attention, allowed
 from kernelproof.spec.contracts.attention.bound import logit_term
+from kernelproof.spec.contracts.softmax.merging import shares
 from kernelproof.spec.language import Clause
 from kernelproof.spec.relations import (
     Agreement,
@@ -226,30 +227,17 @@ def _keys_split(point: Point) -> Posed:
 def merged(one: Answer, other: Answer) -> tuple[Near, Near]:
     """out and lse over two sets of keys, from those over each.
 
-    L = log(e^L1 + e^L2) and out = w1 o1 + w2 o2 with w_p = e^(L_p - L). L moves by no more than the
-    larger of the errors e1, e2 of L1, L2. w1 depends on L1 - L2, and d log w1 / d(L1 - L2) = w2 is
-    at most 1, so w1 is off by at most w1 (exp(e1 + e2) - 1); since w1 + w2 = 1, w2 is off by the
-    same amount t the other way, which is at most min(w1, w2) (exp(e1 + e2) - 1). Hence
+    out = w1 o1 + w2 o2 with the weights of :func:`shares`, of which one is off by at most t, and
+    the other by as much the other way. Hence
 
         |error of out| <= (w1 + t) b1 + (w2 + t) b2 + t |o1 - o2|.
     """
-    o1, o2, l1, l2 = one["out"], other["out"], one["lse"], other["lse"]
-    lse = np.logaddexp(l1.value, l2.value)
-    some = lse > -np.inf
-    shift = np.where(some, lse, 0.0)
-    w1, w2 = (np.exp(part.value - shift)[..., None] for part in (l1, l2))
-    # what the judge itself rounds: two logarithms, an exponential, a product
-    eps = np.finfo(lse.dtype).eps
-    own = 8 * eps * (1 + abs(shift))
-    off = l1.bound + l2.bound + own
-    t = np.minimum(w1, w2) * np.expm1(off)[..., None]
+    o1, o2, parts = one["out"], other["out"], shares(one["lse"], other["lse"])
+    w1, w2, t = parts.one, parts.other, parts.moved
     value = w1 * o1.value + w2 * o2.value
     bound = (w1 + t) * o1.bound + (w2 + t) * o2.bound + t * abs(o1.value - o2.value)
     largest = w1 * abs(o1.value) + w2 * abs(o2.value)
-    return (
-        Near(value, bound + own[..., None] * largest),
-        Near(lse, np.where(some, np.maximum(l1.bound, l2.bound) + own, 0.0)),
-    )
+    return Near(value, bound + parts.own * largest), parts.lse
 
 
 def _zero_queries(point: Point) -> Posed:

@@ -19,19 +19,17 @@ import numpy.typing as npt
 from kernelproof.reference.attention.scaled_dot_product import Attention
 from kernelproof.spec.accuracy import Accuracy, Spread, half_ulp
 from kernelproof.spec.contracts.attention.bound import (
-    EXP_UNITS,
-    KEYS_PER_BLOCK,
     ScoreError,
     absolute_logit_error,
-    largest_scores,
     logit_error,
     score_error,
-    seen_scores,
     softmax_bound,
     underflow,
     unit_of,
 )
-from kernelproof.spec.rounding import Rounding, compose, gamma
+from kernelproof.spec.contracts.softmax.bound import blocks_of, largest, seen
+from kernelproof.spec.contracts.softmax.spread import exponent_spread, lse_spread, sums
+from kernelproof.spec.rounding import Rounding, compose
 
 Array = npt.NDArray[Any]
 
@@ -65,7 +63,7 @@ ScoreSpread: TypeAlias = Callable[[Any, Rounding], Parts]
 
 def score_spread(exact: Attention, rounding: Rounding) -> Parts:
     """Of scores that are scale q kᵀ."""
-    return product_spread(exact, seen_scores(exact), rounding)
+    return product_spread(exact, seen(exact.scores), rounding)
 
 
 def product_spread(exact: Attention, products: Array, rounding: Rounding) -> Parts:
@@ -87,25 +85,12 @@ def logit_spread(
     exact: Attention, rounding: Rounding, blocks: int, error: ScoreError, spread: ScoreSpread
 ) -> Logits:
     """The parts of the worst-case error D of a logit."""
-    u, seen = rounding.accumulate, exact.scores != -np.inf
-    scores, top = seen_scores(exact), largest_scores(exact)
+    u, scores, visible = rounding.accumulate, seen(exact.scores), exact.scores != -np.inf
     worst, score = logit_error(exact, rounding, blocks, error), spread(exact, rounding)
-    single = np.hypot(score.single, 3 * u * (top - scores))
-    shared = (
-        score.shared
-        + 2 * u * (abs(scores) + abs(top))
-        + u * (EXP_UNITS + (EXP_UNITS + 1) * max(blocks - 1, 0))
-        + np.expm1(worst)
-        - worst
-    )
-    return Logits(*(np.where(seen, part, 0.0) for part in (single, score.query, shared, worst)))
-
-
-def sums(n: int, rounding: Rounding) -> tuple[float, float]:
-    """Errors of a sum of n terms, relative to the sum of their sizes: what averages out, and what
-    does not. n roundings of at most u each (Higham & Mary 2019)."""
-    u = rounding.accumulate
-    return (0.0, gamma(n, u)) if rounding.truncating else (float(np.sqrt(n)) * u, 0.0)
+    exps = exponent_spread(scores, largest(exact.scores), u, blocks)
+    single = np.hypot(score.single, exps.single)
+    shared = score.shared + 2 * u * abs(scores) + exps.shared + np.expm1(worst) - worst
+    return Logits(*(np.where(visible, part, 0.0) for part in (single, score.query, shared, worst)))
 
 
 def softmax_spread(
@@ -116,7 +101,7 @@ def softmax_spread(
 ) -> Mapping[str, Spread]:
     """What the errors of ``out`` (b hq tq dv) and ``lse`` (b hq tq) are made of."""
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        blocks = -(-exact.scores.shape[-1] // KEYS_PER_BLOCK)
+        blocks = blocks_of(exact.scores.shape[-1])
         logits = logit_spread(exact, rounding, blocks, error, spread)
         row = (exact.probs * np.expm1(logits.worst)).sum(-1, keepdims=True)
         # the largest 1 / (1 + sum_j P_ij w_ij); an ill-conditioned row has no bound
@@ -154,18 +139,10 @@ def _spread_of_out(exact: Attention, rounding: Rounding, logits: Logits, growth:
 
 
 def _spread_of_lse(exact: Attention, rounding: Rounding, logits: Logits, growth: Array) -> Spread:
-    u, tk, top = rounding.accumulate, exact.scores.shape[-1], abs(exact.lse)
-    walk, drift = sums(tk, rounding)
-    single = ((exact.probs * logits.single) ** 2).sum(-1)
     query = (exact.probs * logits.query).sum(-1)
-    return Spread(
-        last=half_ulp(top, rounding.statistics),
-        bias=growth * (exact.probs * logits.shared).sum(-1)
-        + drift
-        + u * (EXP_UNITS + 1) * -(-tk // KEYS_PER_BLOCK)
-        + 2 * u * top,
-        element=np.sqrt(growth**2 * (single + query**2) + walk**2),
-    )
+    blocks = blocks_of(exact.scores.shape[-1])
+    single, shared = exact.probs * logits.single, exact.probs * logits.shared
+    return lse_spread(exact.lse, single, shared, growth, rounding, blocks, query=query)
 
 
 def _squares(exact: Attention, weight: Array) -> Array:

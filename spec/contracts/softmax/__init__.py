@@ -1,0 +1,1 @@
+"""The softmax contract: bound, spread, clauses, input families, costs and mutants."""

@@ -1,0 +1,119 @@
+"""The softmax contract: an elementwise error bound for every exact softmax of given numbers.
+
+P_j = exp(x_j - m) / l, m = max_j x_j, l = sum_j exp(x_j - m), lse = m + log l. If the computed
+exponents are off by |delta_j| <= D_j and all else is exact, then with w = e^delta - 1
+
+    P^_j - P_j = P_j (w_j - sum_k P_k w_k) / (1 + sum_k P_k w_k)
+
+so that with W = e^D - 1 and r = sum_k P_k W_k < 1 (in any order, without linearisation)
+
+    |P^ - P|_j <= P_j (W_j + r) / (1 - r).
+
+The remaining terms are the roundings of the sum, of the division and of the output. The shifted
+softmax is as accurate as any (Blanchard, Higham & Higham 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernelproof.reference.softmax.safe import Softmax
+from kernelproof.spec.rounding import Rounding, compose, gamma
+
+Array = npt.NDArray[Any]
+
+EXP_UNITS = 4
+"""Relative error of exp in units of the accumulator: ex2.approx 2^-22, libm 2 u."""
+
+TERMS_PER_BLOCK = 16
+"""Smallest block assumed of an online softmax; each block may rescale what came before.
+
+A rescale by exp(0), where the maximum did not grow, is taken to be one by 1, exactly.
+
+An assumption, not a theorem: exp off by its full allowance, in the same direction, at every one of
+thousands of single-element blocks would exceed the bound.
+"""
+
+
+def blocks_of(n: int) -> int:
+    """The most blocks of an online softmax over n elements."""
+    return -(-n // TERMS_PER_BLOCK)
+
+
+def seen(x: Array) -> Array:
+    """The numbers of a row, 0 for -inf."""
+    return np.where(x != -np.inf, x, 0.0)
+
+
+def largest(x: Array) -> Array:
+    """m: ... 1, 0 in a row of only -inf."""
+    top = x.max(-1, keepdims=True, initial=-np.inf)
+    return np.where(top == -np.inf, 0.0, top)
+
+
+def exponent_error(x: Array, top: Array, u: float, blocks: int) -> Array:
+    """How far exp(x - top) may be off, as an error of x: the rounding of its argument
+    fma(x, c, -top c) (c: log2 e folded in); exp itself, and one rescale per further block."""
+    rescales = (EXP_UNITS + 1) * max(blocks - 1, 0)
+    error: Array = u * (2 * abs(top) + 3 * (top - x)) + u * (EXP_UNITS + rescales)
+    return error
+
+
+def weighted(probs: Array, spread: Array) -> Array:
+    """P W; no weight at all stays none, whatever W (0 times infinity is NaN)."""
+    return np.where(probs > 0, probs * spread, 0.0)
+
+
+def lse_bound(row: Array, lse: Array, n: int, rounding: Rounding, blocks: int) -> Array:
+    """Of lse: ... with r: ..., of a sum of n exponentials in so many blocks."""
+    u = rounding.accumulate
+    bound: Array = (
+        row / (1 - row)
+        + gamma(n, u)
+        + u * (EXP_UNITS + 1) * blocks
+        + (2 * u + rounding.statistics.unit) * abs(lse)
+    )
+    return bound
+
+
+def online_bound(exact: Softmax, rounding: Rounding) -> Mapping[str, Array]:
+    """Worst-case error of ``out`` (r n) and ``lse`` (r), whatever the blocks."""
+    return _softmax_bound(exact, rounding, blocks_of(exact.x.shape[-1]))
+
+
+def safe_bound(exact: Softmax, rounding: Rounding) -> Mapping[str, Array]:
+    """Worst-case error of ``out`` (r n), where the maximum is known before the first exp."""
+    return {"out": _softmax_bound(exact, rounding, 1)["out"]}
+
+
+def _softmax_bound(exact: Softmax, rounding: Rounding, blocks: int) -> Mapping[str, Array]:
+    with np.errstate(invalid="ignore", over="ignore"):
+        u, n, out = rounding.accumulate, exact.x.shape[-1], exact.out
+        error = logit_error(exact, rounding, blocks)
+        off = weighted(out, np.expm1(error))
+        row = off.sum(-1, keepdims=True)
+        conditioned = row < 1
+        row = np.where(conditioned, row, 0.0)
+        logits = (off + row * out) / (1 - row)
+        # exp may underflow, of the element and of each term of l >= 1
+        flushed = (1 + n * out) * rounding.underflow
+        before = logits + compose(gamma(n, u), 3 * u) * (out + logits) + flushed
+        bound = np.where(conditioned, rounding.output_error(before, out), np.inf)
+        lse = lse_bound(row[..., 0], exact.lse, n, rounding, blocks)
+        empty = exact.lse == -np.inf
+        return {
+            # exp(-inf) is 0, and the one element of a row is divided by itself
+            "out": np.where((exact.x == -np.inf) | (n == 1), 0.0, bound),
+            "lse": np.where(empty, 0.0, np.where(conditioned[..., 0], lse, np.inf)),
+        }
+
+
+def logit_error(exact: Softmax, rounding: Rounding, blocks: int) -> Array:
+    """D: r n, 0 where x is -inf."""
+    x = seen(exact.x)
+    error = exponent_error(x, largest(exact.x), rounding.accumulate, blocks)
+    return np.where(exact.x != -np.inf, error, 0.0)
