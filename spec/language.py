@@ -254,10 +254,15 @@ TILES = (16, 32, 64, 128)
 """Sizes of tiles that are in use, the smallest first: cases expose a bug of that."""
 
 
-def tile_mutants(table: Mapping[str, tuple[str, Callable[[int], Model]]]) -> tuple[Mutant, ...]:
-    """Mutants whose model depends on the size of a tile: name to sentence and model by size."""
+def tile_mutants(
+    table: Mapping[str, tuple[str, Callable[[int], Model]]], *, tiles: Sequence[int] = TILES
+) -> tuple[Mutant, ...]:
+    """Mutants whose model depends on the size of a tile: name to sentence and model by size.
+
+    tiles: sizes in use, the smallest first, which cases must expose.
+    """
     return tuple(
-        Mutant(name, sentence, model(TILES[0]), others=tuple(map(model, TILES[1:])))
+        Mutant(name, sentence, model(tiles[0]), others=tuple(map(model, tiles[1:])))
         for name, (sentence, model) in table.items()
     )
 

@@ -59,8 +59,8 @@ def _softmax(
 )
 def online(x: Tensor) -> tuple[Tensor, Tensor]:
     """Softmax of the rows of x: r n, and lse: r in float32."""
-    blocks = tiles_for(x)
-    (r, n), out = x.shape, torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    blocks, (r, n) = tiles_for(x), x.shape
+    out = torch.empty(r, n, dtype=x.dtype, device=x.device)
     lse = torch.empty(r, dtype=torch.float32, device=x.device)
     if r:
         grid = (triton.cdiv(r, blocks["BLOCK_R"]),)

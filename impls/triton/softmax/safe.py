@@ -102,8 +102,8 @@ TILES = {"br": "BLOCK_R", "bn": "BLOCK_N"}
 )
 def safe(x: Tensor) -> Tensor:
     """Softmax of the rows of x: r n; statistics in float32."""
-    blocks = tiles_for(x)
-    (r, n), out = x.shape, torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    blocks, (r, n) = tiles_for(x), x.shape
+    out = torch.empty(r, n, dtype=x.dtype, device=x.device)
     if out.numel():
         grid = (triton.cdiv(r, blocks["BLOCK_R"]),)
         _softmax[grid](x, out, r, n, *x.stride(), *out.stride(), **blocks)
