@@ -31,6 +31,8 @@ CASES = {
         "m300.k777.n130/default/normal",
         "m1.k1000.n1000/default/normal",
     ),
+    "softmax.safe": ("r64.n5000/default/normal", "r300.n300/default/normal"),
+    "softmax.online": ("r64.n5000/default/normal", "r300.n300/default/normal"),
 }
 
 
@@ -61,7 +63,7 @@ def main() -> int:
                         "bytes / closed form": counts.traffic / costs.traffic(x),
                         "bytes / compulsory": counts.traffic / costs.compulsory(x),
                         "bytes / cap": counts.traffic / costs.cap(x),
-                        "FLOPs / closed form": counts.dots / costs.flops(x),
+                        "FLOPs / closed form": counts.dots / max(costs.flops(x), 1),
                         "exps / closed form": counts.exps / max(costs.exps(x), 1),
                         "sectors / bytes": 32
                         * sum(a.sectors for a in counts.arguments.values())

@@ -13,7 +13,10 @@ import pytest
 
 from kernelproof.conformance.expectation import draw, evaluate, expect, extended_significand
 from kernelproof.conformance.layout import NUMPY_DTYPES
+from kernelproof.reference.softmax.online import online
+from kernelproof.spec.accuracy import signed_sum_limit
 from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.contracts.softmax.spread import copies
 from kernelproof.spec.rounding import DTYPES, FORMATS, PRESETS, Precision, resolve_precision
 
 Round = Callable[[Any], Any]
@@ -476,6 +479,48 @@ def test_equal_weights_have_the_bound_that_one_works_out_by_hand(dtype, u, store
     out = 2 * logit + cast + tk * u + (tk + 3) * u + FORMATS[dtype].unit
     assert np.allclose(expected.bounds["lse"], lse, rtol=0.01, atol=0)
     assert np.allclose(expected.bounds["out"], out, rtol=0.01, atol=0)
+
+
+SAFE, ONLINE = SPECS["softmax.safe"].accuracy, SPECS["softmax.online"].accuracy
+
+
+@pytest.mark.parametrize(("n", "blocks"), [(2, 1), (16, 1), (17, 2), (160, 10)])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_softmax_of_zeros_has_the_bound_that_one_works_out_by_hand(dtype, n, blocks):
+    rounding, exact = resolve_precision(None, dtype).rounding(dtype), online(np.zeros((3, n)))
+    u = FORMATS[dtype].unit
+    for accuracy, rescales in ((SAFE, 0), (ONLINE, 5 * (blocks - 1))):
+        out = (2 * (4 + rescales) + n + 3 + 1) * u / n
+        assert np.allclose(accuracy.worst_case(exact, rounding)["out"], out, rtol=0.01, atol=0)
+    lse = (4 + 5 * (blocks - 1) + n + 5 * blocks + 3 * math.log(n)) * u
+    assert np.allclose(ONLINE.worst_case(exact, rounding)["lse"], lse, rtol=0.01, atol=0)
+    assert set(SAFE.worst_case(exact, rounding)) == {"out"}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_where_a_softmax_is_certain_its_bound_is_exactly_zero(dtype):
+    x = np.array([[1.0, -np.inf, 2.0], [-np.inf] * 3])
+    bounds = ONLINE.worst_case(online(x), resolve_precision(None, dtype).rounding(dtype))
+    assert np.array_equal(bounds["out"] == 0, x == -np.inf)
+    assert np.array_equal(bounds["lse"] == 0, [False, True])
+    one = ONLINE.worst_case(online(x[:1, :1]), resolve_precision(None, dtype).rounding(dtype))
+    assert one["out"] == 0 < one["lse"]
+
+
+def test_a_row_far_beyond_its_precision_has_an_infinite_bound():
+    x = np.array([[1e9, 0.0], [1.0, 0.0]])
+    bound = SAFE.worst_case(online(x), resolve_precision(None, "float32").rounding("float32"))
+    assert np.array_equal(np.isinf(bound["out"]), [[True] * 2, [False] * 2])
+
+
+def test_equal_numbers_of_a_row_are_rounded_alike_and_their_errors_add_up():
+    assert copies(np.array([[1.0, 2, 1, 1], [3, 4, 5, 4]])).tolist() == [[3, 1, 3, 3], [1, 2, 1, 2]]
+    exact = online(np.zeros((1, 10_000)))
+    rounding = resolve_precision(None, "bfloat16").rounding("bfloat16")
+    error = to("bfloat16")(exact.out) - exact.out
+    assert abs(error.sum()) <= signed_sum_limit(SAFE.spread(exact, rounding)["out"])
+    apart = online(np.linspace(-1e-3, 1e-3, 10_000)[None])
+    assert abs(error.sum()) > signed_sum_limit(SAFE.spread(apart, rounding)["out"])
 
 
 @pytest.mark.parametrize("k", [1, 64, 500])

@@ -27,6 +27,7 @@ ONE_KEY_HEAD = load_spec("attention.multi_query").costs
 STANDARD = load_spec("attention.scaled_dot_product").costs
 MATMUL, STRASSEN = load_spec("matmul.tiled").costs, load_spec("matmul.strassen").costs
 NAIVE = load_spec("matmul.naive").costs
+SAFE, ONLINE = load_spec("softmax.safe").costs, load_spec("softmax.online").costs
 ATTENTIONS = (FLASH, SHARED, ONE_KEY_HEAD, STANDARD)
 SMALL = settings(deadline=None, derandomize=True, max_examples=150)
 FEW = settings(deadline=None, derandomize=True, max_examples=40)
@@ -475,3 +476,52 @@ def test_the_first_loop_order_of_flash_moves_what_its_loops_move(tq, tk, d, dv, 
 
 def test_the_tile_rule_of_the_paper_gives_100_and_64_for_100_kib_of_float32():
     assert first_tiles((100 << 10) // 4, 64) == {"bc": 100, "br": 64}
+
+
+# Softmax ------------------------------------------------------------------------------------------
+
+
+def sweep(x, *, online):
+    """Elements read and written, and exponentials, row block by row block and tile by tile."""
+    moved = exps = 0
+    br, bn = x.tiles["br"], x.tiles["bn"]
+    for first in range(0, x.r, br):
+        rows = min(br, x.r - first)
+        for start in range(0, x.n, bn):
+            columns = min(bn, x.n - start)
+            moved += rows * columns * (2 if online else 3) + rows * columns
+            exps += 2 * br * bn + (br if online else 0)
+    return moved, exps
+
+
+SOFTMAX_SIZES = given(*[st.integers(0, 40)] * 2, *[st.integers(1, 50)] * 2)
+
+
+@SMALL
+@SOFTMAX_SIZES
+def test_safe_softmax_reads_three_times_and_writes_once_whatever_the_tiles(r, n, br, bn):
+    x = Sizes({"r": r, "n": n}, tiles={"br": br, "bn": bn})
+    moved, exps = sweep(x, online=False)
+    assert SAFE.traffic(x) == 4 * moved == 4 * 4 * r * n
+    assert SAFE.exps(x) == exps
+    assert SAFE.compulsory(x) == 4 * 2 * r * n <= SAFE.traffic(x) <= SAFE.cap(x)
+
+
+@SMALL
+@SOFTMAX_SIZES
+def test_online_softmax_reads_twice_writes_once_and_rescales_once_per_tile(r, n, br, bn):
+    x = Sizes({"r": r, "n": n}, tiles={"br": br, "bn": bn})
+    moved, exps = sweep(x, online=True)
+    assert ONLINE.traffic(x) == 4 * (moved + r) == 4 * (3 * r * n + r)
+    assert ONLINE.exps(x) == exps
+    assert ONLINE.compulsory(x) == 4 * (2 * r * n + r) <= ONLINE.traffic(x) <= ONLINE.cap(x)
+
+
+@pytest.mark.parametrize("costs", [SAFE, ONLINE])
+@pytest.mark.parametrize("item", [2, 4, 8])
+def test_a_softmax_that_names_tiles_holds_statistics_of_rows_and_no_copy_of_x(costs, item):
+    x = Sizes({"r": 500, "n": 10**6}, item=item)
+    wide = max(4, item)
+    assert costs.memory(x.with_tiles(bn=1024)) == 2 * 500 * wide + WORKSPACE
+    assert costs.memory(x) == 3 * 500 * 10**6 * wide + WORKSPACE
+    assert costs.flops(x) == costs.useful(x) == 0

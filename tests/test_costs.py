@@ -117,6 +117,12 @@ BUILT_IN = [
     ("triton-strassen", "float32/m64.k96.n40/levels-2+variant-winograd/normal/transposed"),
     ("triton-strassen", "float16/m33.k129.n65/levels-2/normal"),
     ("triton-strassen", "bfloat16/m50.k40.n30/default/normal"),
+    ("triton-safe-softmax", "float32/r33.n1500/default/normal"),
+    ("triton-safe-softmax", "bfloat16/r7.n2048/default/normal/columns"),
+    ("triton-safe-softmax", "float16/r70.n1/default/normal"),
+    ("triton-online-softmax", "float32/r33.n1500/default/normal"),
+    ("triton-online-softmax", "bfloat16/r5.n5000/default/normal/transposed"),
+    ("triton-online-softmax", "float16/r1.n300/default/normal"),
 ]
 
 
@@ -149,6 +155,19 @@ def test_a_built_in_kernel_moves_and_computes_its_closed_forms_exactly(
         assert counts.elementwise == costs.additions(x)
     assert built_in(name, case, "traffic").measured == costs.traffic(x)
     assert not built_in.failing(name, case)
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"), [("torch-safe-softmax", 8), ("torch-online-softmax", 12)]
+)
+def test_operators_move_all_of_x_once_per_pass_and_no_more(
+    built_in: Gates, name: str, passes: int
+) -> None:
+    on_cpu = Gates(built_in.suite, "cpu")
+    short, long = (
+        on_cpu(name, f"float32/r9.n{n}/default/normal", "traffic").measured for n in (300, 700)
+    )
+    assert long - short == passes * 4 * 9 * (700 - 300)
 
 
 # Wrong in cost ------------------------------------------------------------------------------------

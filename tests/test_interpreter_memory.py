@@ -26,6 +26,8 @@ from kernelproof.conformance.meters.counts import Access, Counts, Launch
 from kernelproof.conformance.meters.meter import Meter
 from kernelproof.impls.triton.attention.flash import flash as built_in_flash
 from kernelproof.impls.triton.matmul.tiled import tiled
+from kernelproof.impls.triton.softmax.online import online
+from kernelproof.impls.triton.softmax.safe import safe
 
 launching.install()
 
@@ -80,6 +82,13 @@ def copy_all(source, target, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def root_of_product(a, b, target, n, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    product = tl.load(a + place, mask=place < n) * tl.load(b + place, mask=place < n)
+    tl.store(target + place, tl.sqrt(product), mask=place < n)
+
+
+@triton.jit
 def copy_strided(source, target, first, step, BLOCK: tl.constexpr):
     place = tl.arange(0, BLOCK)
     tl.store(target + place, tl.load(source + first + place * step))
@@ -122,6 +131,16 @@ def test_masked_lanes_move_nothing(n):
     counts = metered(lambda: copy[(2,)](x, y, n, 64), x=x)
     assert (moved(counts, "x"), moved(counts, "target")) == ((4 * n, 0), (0, 4 * n))
     assert counts.access("x").footprint == 4 * n and torch.equal(x, y)
+
+
+def test_a_product_and_its_root_fused_move_three_numbers_per_element():
+    """As two operators they move five: test_operator_meter.py."""
+    a, b, root = noise(70).abs(), noise(70).abs(), torch.zeros(70)
+    counts = metered(lambda: root_of_product[(2,)](a, b, root, 70, 64), a=a, b=b)
+    assert [moved(counts, name) for name in "ab"] == [(280, 0), (280, 0)]
+    assert moved(counts, "target") == (0, 280)
+    assert counts.traffic == 3 * 4 * 70
+    torch.testing.assert_close(root, torch.sqrt(a * b))
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(16, 16), (13, 16), (16, 9), (5, 7), (1, 1)])
@@ -1144,3 +1163,21 @@ def test_the_kernels_step_by_64_bits_where_a_stride_times_a_tile_exceeds_31():
     keys = storage.as_strided((1, 1, 128, 16), (0, 0, stride, 1))
     out, _ = built_in_flash(torch.ones(1, 1, 16, 16, dtype=torch.float16), keys, keys)
     assert out.eq(0.5).all()
+
+
+@pytest.mark.parametrize("softmax", [safe, online])
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (
+            torch.zeros(2, 3, dtype=torch.float64),
+            "softmax in Triton takes float32, float16 or bfloat16, and got torch.float64: "
+            "convert x",
+        ),
+        (torch.zeros(2, 3, 4), "softmax in Triton takes x: r n, and got 3 axes: reshape x"),
+    ],
+)
+def test_a_softmax_kernel_refuses_what_it_is_not_made_for(softmax, x, message):
+    with pytest.raises(ValueError) as raised:
+        softmax(x)
+    assert str(raised.value) == message

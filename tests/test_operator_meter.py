@@ -74,6 +74,14 @@ def test_an_expanded_input_is_read_once():
     assert moved(counts, "*") == (0, 140)
 
 
+def test_a_product_and_its_root_move_five_numbers_per_element():
+    """a and b are read and a b is written, then read; the root is written. Fused: three."""
+    counts = meter(lambda a, b: torch.sqrt(a * b), noise(70).abs(), noise(70).abs())
+    assert [moved(counts, role) for role in "xy"] == [(280, 0), (280, 0)]
+    assert moved(counts, "*") == (280, 560)
+    assert counts.traffic == 5 * 4 * 70
+
+
 def test_a_tensor_that_is_passed_twice_is_read_twice():
     counts = meter(lambda x: x * x, noise(7))
     assert counts.arguments["x"] == Access(read=56, footprint=28)

@@ -18,6 +18,7 @@ from kernelproof.spec.rounding import DTYPES, FORMATS, resolve_precision
 
 SPECS = {name: load_spec(name) for name in spec_names()}
 ATTENTION, MATMUL = SPECS["attention.scaled_dot_product"], SPECS["matmul.tiled"]
+SOFTMAX = SPECS["softmax.online"]
 PROPERTIES = [
     pytest.param(spec, clause, id=f"{name}-{clause.anchor.rpartition('.')[2]}")
     for name, spec in SPECS.items()
@@ -26,7 +27,7 @@ PROPERTIES = [
 ]
 BROKEN = [
     pytest.param(spec, clause, id=clause.anchor)
-    for spec in (ATTENTION, MATMUL)
+    for spec in (ATTENTION, MATMUL, SOFTMAX)
     for clause in spec.clauses
     if clause.relation
 ]
@@ -120,6 +121,11 @@ def test_a_right_kernel_keeps_every_property(check):
         ("matmul.tiled", "products-permuted", "last-product-dropped"),
         ("matmul.tiled", "product-split", "last-k-tile-skipped"),
         ("matmul.tiled", "transposed", "ragged-columns-stale"),
+        ("softmax.safe", "columns-permuted", "last-element-dropped"),
+        ("softmax.safe", "rows-independent", "softmax-over-rows"),
+        ("softmax.online", "constant-added", "lse-without-max"),
+        ("softmax.safe", "sum-of-one", "division-approximate"),
+        ("softmax.online", "row-split", "sum-not-rescaled"),
     ],
 )
 def test_a_planted_bug_breaks_a_property(name, anchor, mutant):

@@ -8,11 +8,15 @@ from dataclasses import replace
 import mpmath
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kernelproof.reference.attention.grouped_query import grouped_query
 from kernelproof.reference.attention.scaled_dot_product import scaled_dot_product
 from kernelproof.reference.cache.contiguous import Contiguous
 from kernelproof.reference.matmul.tiled import tiled
+from kernelproof.reference.softmax.online import EMPTY, merge, online
+from kernelproof.reference.softmax.safe import safe
 from kernelproof.spec.catalogue import load_spec
 from kernelproof.spec.rounding import reference_rounding
 
@@ -291,3 +295,115 @@ def test_zeros_and_ones_multiply_without_error():
     rng = np.random.default_rng(3)
     a, b = rng.integers(0, 2, (7, 90)), rng.integers(0, 2, (90, 8))
     assert np.array_equal(tiled(a.astype(float), b.astype(float)).out, a @ b)
+
+
+# Softmax ------------------------------------------------------------------------------------------
+
+
+def softmax(x):
+    """out and lse by plain loops over rows and columns."""
+    out = np.full(x.shape, mp.mpf(0), dtype=object)
+    lse = np.full(len(x), -mp.inf, dtype=object)
+    for i, row in enumerate(x.tolist()):
+        exps = [mp.exp(mp.mpf(each)) for each in row]
+        if total := mp.fsum(exps):
+            out[i], lse[i] = [each / total for each in exps], mp.log(total)
+    return {"out": out, "lse": lse}
+
+
+def rows_of_numbers(kind="normal", r=4, n=9):
+    x = np.random.default_rng(6).standard_normal((r, n))
+    if kind == "masked":
+        x[x < -0.4] = x[1:2] = -np.inf
+    scale, level = {"large": (300.0, 0.0), "alike": (0.0, 1e4)}.get(kind, (1.0, 0.0))
+    return scale * x + level if scale != 1 else x
+
+
+@WIDE
+@pytest.mark.parametrize("kind", ["normal", "large", "alike", "masked"])
+@pytest.mark.parametrize("size", [(4, 9), (1, 1), (3, 0), (0, 3)])
+def test_a_softmax_differs_from_50_digits_by_no_more_than_its_own_bound(kind, size, wide):
+    x = rows_of_numbers(kind, *size)
+    assert worst_ratio("softmax.online", online(x.astype(wide)), softmax(x), wide) <= 1
+    out = {"out": softmax(x)["out"]}
+    assert worst_ratio("softmax.safe", safe(x.astype(wide)), out, wide) <= 1
+
+
+def test_a_row_of_only_minus_infinity_gives_zeros_and_minus_infinity_exactly():
+    x = rows_of_numbers("masked")
+    got = online(x)
+    assert (got.out[1] == 0).all() and got.lse[1] == -np.inf
+    assert (got.out[np.isneginf(x)] == 0).all()
+    assert np.isfinite(got.lse[[0, 2, 3]]).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_or_infinity_makes_its_row_nan_and_no_other(bad):
+    x = rows_of_numbers()
+    clean = online(x)
+    x[2, 5] = bad
+    with np.errstate(invalid="ignore"):
+        got = online(x)
+    others = [0, 1, 3]
+    assert np.isnan(got.out[2]).all() and np.isnan(got.lse[2])
+    assert np.array_equal(got.out[others], clean.out[others])
+    assert np.array_equal(got.lse[others], clean.lse[others])
+
+
+A, B = [-1.02, -1.09, 0.24, 0.87, -1.32], [-0.6, -5.04, -2, 1.03, -0.14]
+
+
+def test_the_worked_example_of_online_softmax_has_the_numbers_of_the_catalogue():
+    a, b = np.array(A), np.array(B)
+    assert np.round(np.exp(a - a.max()), 2).tolist() == [0.15, 0.14, 0.53, 1, 0.11]
+    assert np.round(np.exp(b - b.max()), 2).tolist() == [0.2, 0, 0.05, 1, 0.31]
+    whole, (top, total) = np.array([*A, *B]), merge(state(a), state(b))
+    joint = [0.13, 0.12, 0.45, 0.85, 0.1, 0.2, 0, 0.05, 1, 0.31]
+    out = [0.04, 0.04, 0.14, 0.27, 0.03, 0.06, 0, 0.02, 0.31, 0.1]
+    assert top == 1.03
+    assert np.round(np.exp(whole - top), 2).tolist() == joint
+    assert np.round(np.exp(whole - top) / total, 2).tolist() == out
+    assert np.round(online(whole[None]).out[0], 2).tolist() == out
+
+
+def state(x):
+    """Maximum and sum of a row, or of a part of it."""
+    return (x.max(), np.exp(x - x.max()).sum()) if np.isfinite(x).any() else EMPTY
+
+
+def same_state(one, other):
+    return one[0] == other[0] and math.isclose(one[1], other[1], rel_tol=1e-13)
+
+
+SIZED = st.floats(-50, 50) | st.just(-math.inf)
+STATES = st.lists(SIZED, max_size=5).map(lambda x: state(np.array(x)))
+MONOID = settings(deadline=None, derandomize=True, max_examples=200)
+
+
+@MONOID
+@given(STATES, STATES, STATES)
+def test_merging_states_is_associative_and_commutative_with_the_empty_state_as_identity(a, b, c):
+    assert same_state(merge(merge(a, b), c), merge(a, merge(b, c)))
+    assert same_state(merge(a, b), merge(b, a))
+    assert same_state(merge(a, EMPTY), a) and same_state(merge(EMPTY, a), a)
+
+
+@MONOID
+@given(st.lists(SIZED, min_size=1, max_size=40), st.integers(1, 45))
+def test_tiles_of_any_size_merge_to_the_softmax_of_the_whole_row(row, tile):
+    x, got = np.array(row), EMPTY
+    for first in range(0, len(x), tile):
+        got = merge(got, state(x[first : first + tile]))
+    exact = online(x[None])
+    assert same_state(got, state(x))
+    with np.errstate(divide="ignore"):
+        assert np.isclose(got[0] + np.log(got[1]), exact.lse[0], rtol=1e-13, atol=1e-13)
+    if got[1]:
+        assert np.allclose(np.exp(x - got[0]) / got[1], exact.out[0], rtol=1e-12, atol=0)
+
+
+@MONOID
+@given(st.lists(SIZED, min_size=1, max_size=40), st.integers(0, 40))
+def test_a_row_split_anywhere_merges_to_the_whole(row, cut):
+    x = np.array(row)
+    assert same_state(merge(state(x[:cut]), state(x[cut:])), state(x))

@@ -208,3 +208,45 @@ def transposed(a, b):
     """The lower triangle of out is another code path."""
     out = a @ b
     return out + 1e-3 * out.tril()
+
+
+def softmax(function):
+    return implementation("softmax.online", name=function.__name__)(function)
+
+
+def right_softmax(x):
+    return x.double().softmax(-1).float(), x.double().logsumexp(-1).float()
+
+
+@softmax
+def columns_permuted(x):
+    """The first number of a row weighs a thousandth more."""
+    raised = x.double()
+    raised[:, 0] += 1e-3
+    return right_softmax(raised)
+
+
+@softmax
+def rows_independent(x):
+    """One maximum for all rows, in a format in which exp underflows beside it."""
+    exps = (x - x.max()).exp()
+    total = exps.sum(-1, keepdim=True)
+    return exps / total.clamp(min=1e-30), (x.max() + total.log())[:, 0]
+
+
+@softmax
+def constant_added(x):
+    """Numbers are cut off at 20, where exp would grow large without a maximum."""
+    return right_softmax(x.clamp(max=20))
+
+
+@softmax
+def sum_of_one(x):
+    out, lse = right_softmax(x)
+    return 1.001 * out, lse
+
+
+@softmax
+def row_split(x):
+    """A temperature that depends on how long a row is."""
+    return right_softmax(x * (1 + 1e-5 * x.shape[1]))

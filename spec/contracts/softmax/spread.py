@@ -122,9 +122,9 @@ def _spread_of_out(
 def _one_sided(probs: Array, last: Array) -> Array:
     """What does not average out of a last rounding by at most ``last``.
 
-    What is below it becomes 0. Elsewhere log P has a density that changes little over a rounding
-    interval, 2 last / P wide, so that its upper half holds fewer numbers than the lower: on
-    average they are off by last^2 / (3 P), or twice to three times that on the slope of a tail.
+    What is below it becomes 0. Elsewhere a rounding interval, 2 last wide, holds more numbers at
+    one end than at the other: where log P has a density with logarithmic slope s, the mean error
+    is (1 + s) last^2 / (3 P). Slopes up to 2 are allowed for; this is felt among subnormals alone.
     """
     return np.where(
         probs < last, probs, last * np.divide(last, probs, where=probs > 0, out=1 + 0 * probs)
