@@ -12,7 +12,7 @@ _COSTS = cost_clauses(
         "r33.n300/default/normal",
         "r5.n2500/default/normal",
         # large enough for a scratch to stand out from any workspace
-        "r400.n700/default/normal",
+        "r500.n800/default/normal",
     ),
     core=("r1.n8300/default/normal", "r100.n1024/default/normal", "r70.n1/default/normal"),
     without=("flops",),

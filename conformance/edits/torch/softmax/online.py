@@ -26,8 +26,8 @@ COSTS = (
         "memory",
         {
             "unused-scratch": (
-                "a scratch of four times the size of x is allocated and never read",
-                (_TOTAL, f"{_TOTAL}\n    scratch = torch.empty(4, *x.shape)"),
+                "a scratch of six times the size of x is allocated and never read",
+                (_TOTAL, f"{_TOTAL}\n    scratch = torch.empty(6, *x.shape)"),
             ),
         },
     ),

@@ -31,8 +31,8 @@ COSTS = (
         "memory",
         {
             "unused-scratch": (
-                "a scratch of four times the size of x is allocated and never read",
-                (_EXPS, f"{_EXPS}\n    scratch = torch.empty(4, *x.shape)"),
+                "a scratch of six times the size of x is allocated and never read",
+                (_EXPS, f"{_EXPS}\n    scratch = torch.empty(6, *x.shape)"),
             ),
         },
     ),

@@ -90,10 +90,6 @@ VALUES = wrong_values(
             "the sum is kept in bfloat16",
             (_TOTAL, f"{_TOTAL}\n        total = total.to(tl.bfloat16).to(tl.float32)"),
         ),
-        "sum-in-float16": (
-            "the sum is kept in float16",
-            (_TOTAL, f"{_TOTAL}\n        total = total.to(tl.float16).to(tl.float32)"),
-        ),
         "unit-stride-assumed": (
             "the elements of a row are taken to be neighbours",
             ("columns.to(tl.int64) * stride_xn", "columns.to(tl.int64)"),
