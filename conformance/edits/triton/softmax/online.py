@@ -58,7 +58,10 @@ VALUES = wrong_values(
             "the last program reads and writes rows beyond the last",
             ("inside, width = rows < r,", "inside, width = rows >= 0,"),
         ),
-        "lse-in-log2": ("lse is a base-2 logarithm", ("tl.log(total)", "tl.log2(total)")),
+        "lse-in-log2": (
+            "lse is a base-2 logarithm",
+            ("top + tl.log(total)", "(top + tl.log(total)) * 1.4426950408889634"),
+        ),
         "lse-without-max": ("lse lacks the maximum", ("top + tl.log(total)", "tl.log(total)")),
         "lse-is-max": (
             "lse lacks the logarithm of the sum",
