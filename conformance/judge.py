@@ -271,10 +271,17 @@ class Judgement:
         if backend != "interpret" or not isinstance(spec.call, Call):
             return ""
         counts = _counts_of(reply)
-        if not spec.costs.useful(spec.sizes(self._case, self._steps[0].options)):
+        useful = spec.costs.useful(spec.sizes(self._case, self._steps[0].options))
+        if not useful:
             return ""
         if not counts.launches:
             return "no Triton kernel was launched: something else made the result"
+        counted = any(c.metric == "operations" for c in spec.clauses)
+        if counted and 2 * counts.all_by_operators > useful:
+            return (
+                f"torch operators made {counts.all_by_operators:,} floating-point operations, of "
+                f"{useful:,} that outputs depend on: here Triton kernels make them"
+            )
         if counts.by_operators:
             return (
                 f"torch operators made {counts.by_operators:,} of {counts.dots:,} FLOPs of matrix "

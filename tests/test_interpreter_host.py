@@ -48,6 +48,11 @@ def decoy(a, b):
     operator(a[:16], b)
     return a @ b
 
+@implementation("softmax.safe", name="decoy softmax", backends=["interpret"])
+def decoy_softmax(x):
+    operator(x, x.T)
+    return torch.softmax(x, -1)
+
 @implementation("matmul.tiled", name="no kernel", backends=["interpret"])
 def no_kernel(a, b):
     return (a[:, :, None] * b).sum(1)
@@ -92,6 +97,8 @@ def test_torch_may_not_do_the_work_of_an_interpreted_kernel(suite_of, tmp_path):
     result = checker("decoy", CASE, backend="interpret")
     assert (result.verdict, result.clause) == ("fail", "integrity.kernels")
     assert "torch operators made 1,820,000 of" in result.message
+    result = checker("decoy softmax", "float32/r9.n40/default/normal", backend="interpret")
+    assert "torch operators made 1,422 floating-point operations, of 1,071" in result.message
     result = checker("no kernel", CASE, backend="interpret")
     assert "no Triton kernel was launched" in result.message
     assert checker("no kernel", "float32/m5.k0.n7/default/normal", backend="interpret").ratio == 0

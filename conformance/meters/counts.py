@@ -10,8 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-METER_VERSION = "1"
+METER_VERSION = "2"
 """Counts of different versions are not compared."""
+
+_NATURAL = (
+    *("dots", "by_operators", "all_by_operators", "elementwise", "reductions", "exps", "atomics"),
+)
 
 
 @dataclass
@@ -50,9 +54,10 @@ class Counts:
 
     arguments: per input of the call by its role, per other argument of a launch by its name;
         ``*`` stands for what torch operators made on the way.
-    dots: FLOPs of matrix products (a multiply and an add are 2); by_operators: those of them that
-        torch operators made. elementwise: floating-point operations on elements. reductions:
-        additions and comparisons of sums, maxima and scans.
+    dots: FLOPs of matrix products (a multiply and an add are 2). by_operators: those of them that
+        torch operators made; all_by_operators: and of floating-point operations of every kind.
+    elementwise: floating-point operations on elements. reductions: additions and comparisons of
+        sums, maxima and scans.
     exps: exponentials, in none of the above.
     opaque: fused, compiled and custom operators: what moves inside them is not known.
     unpriced: operators whose FLOPs are not known.
@@ -63,6 +68,7 @@ class Counts:
     arguments: dict[str, Access] = field(default_factory=dict)
     dots: int = 0
     by_operators: int = 0
+    all_by_operators: int = 0
     elementwise: int = 0
     reductions: int = 0
     exps: int = 0
@@ -112,7 +118,7 @@ class Counts:
             for w in given["launches"]
         ]
         read.operators = {str(n): _natural(count) for n, count in given["operators"].items()}
-        for name in ("dots", "by_operators", "elementwise", "reductions", "exps", "atomics"):
+        for name in _NATURAL:
             _natural(getattr(read, name))
         if read.peak_memory is not None:
             _natural(read.peak_memory)

@@ -67,6 +67,7 @@ class OperatorMeter(TorchDispatchMode):
         if work is not None:
             counts.dots += work.dots
             counts.by_operators += work.dots
+            counts.all_by_operators += work.dots + work.elementwise + work.reductions
             counts.elementwise += work.elementwise
             counts.reductions += work.reductions
             counts.exps += work.exps

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from kernelproof.spec.contracts.costs import cost_clauses
+from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
 from kernelproof.spec.contracts.softmax.properties import PROPERTIES, ROW_SPLIT
-from kernelproof.spec.language import Clause
+from kernelproof.spec.language import Clause, Growth, Metric
+
+_COUNTED: tuple[Metric, ...] = ("traffic", "footprint", "exps", "operations", "memory")
 
 _COSTS = cost_clauses(
     "softmax",
+    *_COUNTED,
     smoke=(
         "r33.n300/default/normal",
         "r5.n2500/default/normal",
         # large enough for a scratch to stand out from any workspace
         "r500.n800/default/normal",
     ),
-    core=("r1.n8300/default/normal", "r100.n1024/default/normal", "r70.n1/default/normal"),
-    without=("flops",),
+    core=("r1.n8300/default/normal", "r100.n1024/default/normal"),
+)
+
+_GROWTH = tuple(
+    growth_clause(
+        f"softmax.complexity.{metric}",
+        metric,
+        Growth(1, ("n",), sizes=(1024, 2048, 4096, 6144, 8192)),
+        at="r4.n8192/default/normal",
+    )
+    for metric in ("traffic", "exps", "operations")
 )
 
 SAFE_CLAUSES: tuple[Clause, ...] = (
@@ -127,6 +139,7 @@ SAFE_CLAUSES: tuple[Clause, ...] = (
     ),
     *PROPERTIES,
     *_COSTS,
+    *_GROWTH,
 )
 
 ONLINE_CLAUSES: tuple[Clause, ...] = (*SAFE_CLAUSES, ROW_SPLIT)

@@ -1,4 +1,4 @@
-"""Closed forms of softmax: exponentials and bytes. No operation is a matrix product.
+"""Closed forms of softmax: operations, exponentials and bytes. No operation is a matrix product.
 
 Rows longer than fast memory are read once per pass: safe softmax has three passes, for maximum,
 sum and scaling; online softmax has two (Milakov & Gimelshein 2018, section 3). Tiles change no
@@ -38,6 +38,15 @@ def rescales(x: Sizes) -> int:
     return rows * tiles
 
 
+def operations(x: Sizes, *, online: bool) -> int:
+    """n - 1 comparisons, n differences and n - 1 additions, and n differences and n divisions for
+    the result; one addition more per tile that joins. Online a tile has a difference of maxima and
+    a product, too, and lse takes a logarithm and an addition."""
+    rows, tiles = _tiles(x)
+    elements, joined = 5 * tiles * x.tile("bn", x.n), tiles if online else -tiles
+    return rows * (elements + joined + (2 if online else 0))
+
+
 def operator_traffic(x: Sizes, passes: int) -> int:
     """Operator by operator in tiles of 1,024 columns or wider: so many passes over r n in the
     accumulator's format, to read or to write.
@@ -72,8 +81,10 @@ def _costs(reads: int, operator_passes: int, *, online: bool) -> Costs:
 
     return Costs(
         flops=lambda x: 0,
-        useful=lambda x: 0,
+        # differences, additions and divisions; a maximum may be taken without arithmetic
+        useful=lambda x: x.r * max(0, 3 * x.n - 1),
         exps=lambda x: two_passes_of_exps(x) + (rescales(x) if online else 0),
+        operations=lambda x: operations(x, online=online),
         reads=lambda x: {"x": x.r * x.n},
         compulsory=lambda x: compulsory(x) + lse(x),
         traffic=traffic,

@@ -23,6 +23,10 @@ COSTS = (
         },
     ),
     *wrong_costs(
+        "operations",
+        {"times-one": ("every number is multiplied by 1", (_WIDE, f"{_WIDE} * 1.0"))},
+    ),
+    *wrong_costs(
         "memory",
         {
             "unused-scratch": (

@@ -106,6 +106,15 @@ COSTS = (
         },
     ),
     *wrong_costs(
+        "operations",
+        {
+            "times-one": (
+                "every number is multiplied by 1",
+                ("tl.max(tile, 1)", "tl.max(tile * 1.0, 1)"),
+            )
+        },
+    ),
+    *wrong_costs(
         "memory",
         {
             "unused-scratch": (
