@@ -76,7 +76,7 @@ def gauge(
     return Gauged(worst, ratios, probable, messages)
 
 
-def _parts(spread: Spread, judged: Array) -> dict[str, Array]:
+def _parts(spread: Spread, judged: Array) -> dict[str, Any]:
     """The parts of a spread that vary, 0 where an element has no finite bound."""
     parts = {name: getattr(spread, name) for name in ("last", "bias", "element", "row")}
     return {n: np.where(judged, part, 0.0) for n, part in parts.items() if np.ndim(part)}
@@ -106,7 +106,8 @@ def mean_square(output: str, error: Array, spread: Spread) -> tuple[float, str]:
     for groups in dict.fromkeys((1, heads)):
         shape = (groups, -1, width)
         norms = np.sqrt(np.square(error).reshape(shape).sum((1, 2)))
-        own = Spread(*(part.reshape(shape) for part in parts), shared=spread.shared)
+        last, bias, element, row = (part.reshape(shape) for part in parts)
+        own = Spread(last, bias, element, row, spread.shared)
         limits = mean_square_limit(own, 1 + heads)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = np.where(norms > 0, norms / limits, 0.0)

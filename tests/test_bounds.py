@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise
+from itertools import count, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,14 @@ import pytest
 
 from kernelproof.conformance.expectation import draw, evaluate, expect, extended_significand
 from kernelproof.conformance.layout import NUMPY_DTYPES
+from kernelproof.reference.matmul.forms import FORMS
+from kernelproof.reference.matmul.strassen import by_blocks, strassen
 from kernelproof.reference.softmax.online import online
 from kernelproof.spec.accuracy import signed_sum_limit
 from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.contracts.matmul.strassen import strassen_bound, strassen_spread
 from kernelproof.spec.contracts.softmax.spread import copies
-from kernelproof.spec.rounding import DTYPES, FORMATS, PRESETS, Precision, resolve_precision
+from kernelproof.spec.rounding import DTYPES, FORMATS, PRESETS, Precision, gamma, resolve_precision
 
 Round = Callable[[Any], Any]
 
@@ -536,3 +539,63 @@ def test_the_kernel_of_these_tests_is_one_that_the_bound_can_fail():
     case = ATTENTION.case("float32/b1.h2.tq9.tk40.d16/default/normal")
     wrong = replace(Kernel(), scores=lambda scores: scores * np.float32(1.001))
     assert attention_ratio(case, wrong) > 1
+
+
+# Fast products ------------------------------------------------------------------------------------
+
+
+def fast_errors(variant, levels, scale):
+    """Errors of the recursion in float32, its bound, and gamma_k |a| |b|, on graded factors."""
+    rng = np.random.default_rng(7)
+    grades = np.logspace(0, -scale, 64)
+    a = (rng.standard_normal((64, 64)) * grades[:, None]).astype(np.float32)
+    b = (rng.standard_normal((64, 64)) * grades).astype(np.float32)
+    exact = strassen(a.astype(float), b.astype(float), levels=levels, variant=variant)
+    error = abs(by_blocks(FORMS[variant], a, b, levels) - exact.out)
+    rounding = PRESETS["strict32"].rounding("float32")
+    return error, strassen_bound(exact, rounding)["out"], exact
+
+
+@pytest.mark.parametrize("variant", FORMS)
+@pytest.mark.parametrize("levels", [1, 2, 3])
+@pytest.mark.parametrize("scale", [0, 3, 6])
+def test_a_fast_product_in_float32_stays_within_its_bound(variant, levels, scale):
+    error, bound, _ = fast_errors(variant, levels, scale)
+    assert (error <= bound).all()
+
+
+def test_no_multiple_of_the_classical_bound_holds_for_a_fast_product():
+    error, _, exact = fast_errors("strassen", 3, 6)
+    classical = gamma(64, 2.0**-24) * (abs(exact.a) @ abs(exact.b))
+    assert (error / classical).max() > 1e4
+
+
+@pytest.mark.parametrize(("large", "finite"), [(1e18, True), (3e18, True), (1e19, False)])
+def test_what_may_overflow_on_the_way_has_no_bound(large, finite):
+    a, b = np.full((2, 2), large), np.full((2, 2), large)
+    exact = strassen(a, b, levels=1)
+    bound = strassen_bound(exact, PRESETS["strict32"].rounding("float32"))["out"]
+    assert np.isfinite(bound).all() == finite
+    assert np.isfinite(PRESETS["strict32"].rounding("float32").out.largest - exact.out).all()
+
+
+def test_a_block_sum_that_may_overflow_leaves_no_bound_though_the_product_is_small():
+    a, b = np.full((2, 2), 2e38), np.full((2, 2), 1e-30)
+    bound = strassen_bound(strassen(a, b, levels=1), PRESETS["strict32"].rounding("float32"))
+    assert np.isinf(bound["out"]).all()
+
+
+@pytest.mark.parametrize(("variant", "reach"), [("strassen", 2), ("winograd", 4)])
+def test_a_product_reaches_the_quadrants_that_the_spread_says(variant, reach):
+    def quadrants(number):
+        made = count(1)
+        nothing, one = np.zeros((1, 1)), np.ones((1, 1))
+        blocks = ((nothing, nothing), (nothing, nothing))
+        mul = lambda x, y: one if next(made) == number else nothing  # noqa: E731
+        found = FORMS[variant](blocks, blocks, mul, np.add, np.subtract)
+        return sum(bool(c.any()) for row in found for c in row)
+
+    assert max(map(quadrants, range(1, 8))) == reach
+    exact = strassen(np.ones((8, 8)), np.ones((8, 8)), levels=3, variant=variant)
+    rounding = PRESETS["strict32"].rounding("float32")
+    assert strassen_spread(exact, rounding)["out"].shared == reach**3

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from kernelproof.reference.attention.grouped_query import grouped_query
 from kernelproof.reference.attention.scaled_dot_product import scaled_dot_product
 from kernelproof.reference.cache.contiguous import Contiguous
+from kernelproof.reference.matmul.forms import FORMS
+from kernelproof.reference.matmul.strassen import by_blocks, strassen
 from kernelproof.reference.matmul.tiled import tiled
 from kernelproof.reference.softmax.online import EMPTY, merge, online
 from kernelproof.reference.softmax.safe import safe
@@ -168,6 +170,43 @@ def test_the_product_differs_from_50_digits_by_no_more_than_its_own_bound(m, k, 
     a, b = rng.standard_normal((m, k)), rng.standard_normal((k, n))
     record = tiled(a.astype(wide), b.astype(wide))
     assert worst_ratio("matmul.tiled", record, matrix_product(a, b), wide) <= 1
+
+
+@WIDE
+@pytest.mark.parametrize("variant", FORMS)
+@pytest.mark.parametrize(("m", "k", "n"), [(3, 4, 5), (1, 1, 1), (2, 40, 3), (4, 0, 2), (0, 3, 2)])
+def test_a_fast_product_differs_from_50_digits_by_no_more_than_its_own_bound(
+    m, k, n, variant, wide
+):
+    rng = np.random.default_rng(2)
+    a, b = rng.standard_normal((m, k)), rng.standard_normal((k, n))
+    record = strassen(a.astype(wide), b.astype(wide), levels=2, variant=variant)
+    assert worst_ratio("matmul.strassen", record, matrix_product(a, b), wide) <= 1
+
+
+@pytest.mark.parametrize("variant", FORMS)
+@pytest.mark.parametrize("levels", range(4))
+@pytest.mark.parametrize(("m", "k", "n"), [(8, 8, 8), (5, 7, 3), (1, 9, 1), (16, 3, 20)])
+def test_a_form_gives_the_product_and_on_whole_numbers_exactly(variant, levels, m, k, n):
+    rng = np.random.default_rng(levels)
+    a, b = rng.integers(-99, 99, (m, k)), rng.integers(-99, 99, (k, n))
+    assert np.array_equal(by_blocks(FORMS[variant], a, b, levels), a @ b)
+
+
+@pytest.mark.parametrize(("variant", "growth"), [("strassen", 12), ("winograd", 18)])
+def test_without_cancellation_a_level_multiplies_products_of_ones_as_higham_says(variant, growth):
+    ones = np.ones((2, 2))
+    assert strassen(ones, ones, levels=1, variant=variant).plus.max() == growth
+    ones = np.ones((8, 8))
+    assert strassen(ones, ones, levels=3, variant=variant).plus.max() == growth**3
+
+
+def test_without_cancellation_every_element_is_at_least_that_of_the_plain_product():
+    rng = np.random.default_rng(4)
+    a, b = rng.standard_normal((2, 40, 40)) * np.logspace(0, -6, 40)
+    for variant in FORMS:
+        plus = strassen(a, b, levels=3, variant=variant).plus
+        assert (plus >= (1 - 1e-12) * (abs(a) @ abs(b))).all()
 
 
 def test_the_certificate_fails_a_reference_that_lost_half_its_digits():

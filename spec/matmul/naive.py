@@ -24,7 +24,7 @@ spec = Spec(
         families=FAMILIES,
         options={},
         smoke=(
-            "m24.k64.n28/default/normal",
+            "m32.k32.n28/default/normal",
             "m17.k129.n33/default/normal",
             "m16.k1024.n20/default/positive",
             "m20.k100.n25/default/graded",

@@ -71,7 +71,7 @@ def strassen_spread(exact: BlockProduct, rounding: Rounding) -> Mapping[str, Spr
 
 def _depth(exact: BlockProduct) -> int:
     """k0, the terms of a sum in a leaf product."""
-    return -(-exact.a.shape[1] // 2**exact.levels)
+    return -(-int(exact.a.shape[1]) >> exact.levels)
 
 
 def _casts(rounding: Rounding) -> tuple[float, float]:
@@ -80,13 +80,14 @@ def _casts(rounding: Rounding) -> tuple[float, float]:
 
 
 def _underflow(exact: BlockProduct, rounding: Rounding) -> float:
-    return 4**exact.levels * _depth(exact) * rounding.underflow
+    return float(4**exact.levels * _depth(exact) * rounding.underflow)
 
 
 def _largest(exact: BlockProduct) -> Array:
     """What no intermediate of an element exceeds: a sum of blocks has at most 4^L terms."""
     inputs = max(abs(x).max(initial=0.0) for x in (exact.a, exact.b))
-    return np.maximum(exact.plus, 4**exact.levels * inputs)
+    largest: Array = np.maximum(exact.plus, 4**exact.levels * inputs)
+    return largest
 
 
 STRASSEN = Accuracy(worst_case=strassen_bound, spread=strassen_spread)
