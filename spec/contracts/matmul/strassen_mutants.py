@@ -159,21 +159,9 @@ STRASSEN_MUTANTS: tuple[Mutant, ...] = (
             ),
             "sum-in-float16": ("leaf sums are kept in float16", {"accumulator": "float16"}),
             "blocks-in-bfloat16": ("sums of blocks are kept in bfloat16", {"sums": "bfloat16"}),
+            "blocks-in-float16": ("sums of blocks are kept in float16", {"sums": "float16"}),
+            # sums of 16-bit numbers are no TF32 numbers, as 16-bit numbers are
+            "operands-in-tf32": ("leaf factors are rounded to TF32", {"operands": "tf32"}),
         }
-    ),
-    *rounding_mutants(
-        {"blocks-in-float16": ("sums of blocks are kept in float16", {"sums": "float16"})},
-        dtypes=("float64", "float32", "float16"),
-        harmless="behind a bfloat16 output float16 rounds finely enough",
-    ),
-    *rounding_mutants(
-        {
-            "operands-in-tf32": (
-                "leaf factors are cut to TF32, undeclared",
-                {"operands": "tf32"},
-            )
-        },
-        dtypes=("float64", "float32"),
-        harmless="sums of a few 16-bit numbers are TF32 numbers, but for a bit",
     ),
 )
