@@ -1,17 +1,18 @@
-"""Complexity: the exponent with which a count grows, fitted over sizes, against what a spec claims.
+"""Complexity: the exponent with which a count grows, fitted over sizes, against a spec's claim.
 
-Counts have no noise. What makes the exponent uncertain is what the power does not say: terms of
-lower order, the largest of which is fitted too, and tiles that do not divide a size.
+Each count is within its budget, or the check has failed before. The exponent then says in one
+number that the work is that of the algorithm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from kernelproof.conformance.costs import UNITS
 from kernelproof.conformance.verdict import Verdict
 from kernelproof.spec.language import Clause, Metric, Spec
 
@@ -22,7 +23,7 @@ RESOLUTION = 0.02
 """Exponents that are no further apart are the same: what second terms of lower order leave."""
 WIDEST = 0.08
 """Half of the widest interval that says anything: it still tells log2 7 from 3."""
-UPPER: tuple[Metric, ...] = ("traffic",)
+AT_MOST: tuple[Metric, ...] = ("traffic",)
 """Metrics that may grow more slowly than claimed: larger sizes may afford larger tiles."""
 
 
@@ -39,14 +40,14 @@ class Fit(NamedTuple):
         return (self.high - self.low) / 2
 
 
-def fit_exponent(sizes: Sequence[int], counts: Sequence[int], lower: float = 1.0) -> Fit:
-    """The p of count = c size^p (1 + s / size^lower), by least squares.
+def fit_exponent(sizes: Sequence[int], counts: Sequence[int], gap: float = 1.0) -> Fit:
+    """The p of count = c size^p (1 + s / size^gap), by least squares of relative errors.
 
-    s is what the next term weighs: the diagonal of causal tiles, a first read.
-    The interval is Student's t of the residuals (``CONFIDENCE``). Raises ValueError for counts that
-    are not above 0.
+    The first term weighs more, at the largest size at least. The interval holds every p whose
+    residuals are no larger than those of the best by more than Student's t allows (``CONFIDENCE``);
+    it is infinite where no p fits at all. Raises ValueError for counts that are not above 0.
 
-    >>> fit_exponent([1, 2, 4, 8, 16], [3, 12, 48, 192, 768])[0].__round__(6)
+    >>> round(fit_exponent([1, 2, 4, 8, 16], [3, 12, 48, 192, 768]).exponent, 6)
     2.0
     """
     if min(counts) <= 0:
@@ -54,36 +55,46 @@ def fit_exponent(sizes: Sequence[int], counts: Sequence[int], lower: float = 1.0
     from scipy.special import stdtrit  # a quarter of a second, for those who ask
 
     n, y = (np.asarray(each, np.float64) / max(each) for each in (sizes, counts))
-    found = _nearest(n, y, lower)
-    for _ in range(20):  # Gauss and Newton, from so near that each step doubles the digits
-        residual, terms = _linearised(n, y, lower, found)
-        found = found + np.linalg.lstsq(terms, residual)[0]
-    residual, terms = _linearised(n, y, lower, found)
-    freedom = len(n) - terms.shape[1]
-    variance = np.square(residual).sum() / freedom * np.linalg.inv(terms.T @ terms)[0, 0]
-    half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2) * np.sqrt(variance))
-    return Fit(float(found[0]), float(found[0]) - half, float(found[0]) + half)
 
-
-def _linearised(n: Array, y: Array, lower: float, found: Array) -> tuple[Array, Array]:
-    """Relative residuals, and how they change with the exponent and the two weights."""
-    p, first, second = found
-    leading, following = n**p / y, n ** (p - lower) / y
-    model = first * leading + second * following
-    return 1 - model, np.stack([np.log(n) * model, leading, following], axis=1)
-
-
-def _nearest(n: Array, y: Array, lower: float) -> Array:
-    """Of exponents about the slope the nearest, with its two weights: they are linear."""
-    slope = float(np.polyfit(np.log(n), np.log(y), 1)[0])
-    tried = []
-    for p in slope + lower * np.linspace(-2, 2, 81):
-        terms = np.stack([n**p, n ** (p - lower)], axis=1) / y[:, None]
+    def residual(p: float) -> float:
+        # the weights of the two terms are linear
+        terms = np.stack([n**p, n ** (p - gap)], axis=1) / y[:, None]
         weights = np.linalg.lstsq(terms, np.ones_like(y))[0]
-        if weights[0] <= abs(weights[1]):
-            continue  # the first term is the one that weighs more, at the largest size at least
-        tried.append((float(np.square(terms @ weights - 1).sum()), [float(p), *weights]))
-    return np.array(min(tried)[1])
+        dominant = weights[0] > abs(weights[1])
+        return float(np.square(terms @ weights - 1).sum()) if dominant else np.inf
+
+    slope = float(np.polyfit(np.log(n), np.log(y), 1)[0])
+    best = _least(residual, slope, gap)
+    if not np.isfinite(residual(best)):
+        return Fit(slope, -np.inf, np.inf)
+    freedom = len(n) - 3
+    allowed = residual(best) * (1 + stdtrit(freedom, (1 + CONFIDENCE) / 2) ** 2 / freedom) + 1e-15
+    low, high = (_end(residual, best, side * 2 * gap, allowed) for side in (-1, 1))
+    return Fit(best, low, high)
+
+
+def _least(residual: Callable[[float], float], middle: float, reach: float) -> float:
+    """The best of a grid that is refined about its best point."""
+    grid = middle + np.linspace(-2 * reach, 2 * reach, 401)
+    for _ in range(6):
+        best = float(grid[int(np.argmin([residual(p) for p in grid]))])
+        step = grid[1] - grid[0]
+        grid = np.linspace(best - step, best + step, 41)
+    return best
+
+
+def _end(residual: Callable[[float], float], best: float, reach: float, allowed: float) -> float:
+    """Where the residuals leave what is allowed, on one side; infinite if they do not within reach,
+    or if there the other term would be the first."""
+    inside, outside = 0.0, reach
+    if residual(best + reach) <= allowed:
+        return float(np.copysign(np.inf, reach))
+    for _ in range(50):
+        half = (inside + outside) / 2
+        inside, outside = (half, outside) if residual(best + half) <= allowed else (inside, half)
+    if not np.isfinite(residual(best + outside)):
+        return float(np.copysign(np.inf, reach))
+    return best + inside
 
 
 def closed_form(spec: Spec, clause: Clause) -> Fit:
@@ -94,39 +105,29 @@ def closed_form(spec: Spec, clause: Clause) -> Fit:
     best = spec.costs.best_tiles(points[-1])
     form, choose = getattr(spec.costs, clause.metric), clause.growth.tiles
     counts = [form(x.with_tiles(**{**best, **(choose(x) if choose else {})})) for x in points]
-    return fit_exponent(clause.growth.sizes, counts, clause.growth.lower)
+    return fit_exponent(clause.growth.sizes, counts, clause.growth.gap)
 
 
-def finding(clause: Clause, counts: Sequence[int]) -> dict[str, Any]:
+def judge_growth(clause: Clause, counts: Sequence[int]) -> dict[str, Any]:
     """Verdict, ratio and the fitted exponent, as fields of a Result."""
     assert clause.growth and clause.metric
     growth, shown = clause.growth, _shown(clause, counts)
     if min(counts) <= 0:
         return {"verdict": Verdict.UNMEASURED, "message": f"nothing to fit: {shown}"}
-    fit = fit_exponent(growth.sizes, counts, growth.lower)
-    found = {"exponent": list(fit)}
-    if fit.half_width > WIDEST:
-        message = f"no power of the size fits: {shown}"
-        return {**found, "verdict": Verdict.UNMEASURED, "message": message}
+    fit = fit_exponent(growth.sizes, counts, growth.gap)
+    if not fit.half_width <= WIDEST:
+        message = f"no power of the size fits, perhaps since tiles do not divide sizes: {shown}"
+        return {"verdict": Verdict.UNMEASURED, "message": message}
     away = fit.exponent - growth.exponent
-    away = max(away, 0.0) if clause.metric in UPPER else abs(away)
-    ratio = away / (fit.half_width + RESOLUTION)
-    if ratio <= 1:
-        return {**found, "ratio": ratio}
+    away = max(away, 0.0) if clause.metric in AT_MOST else abs(away)
+    found = {"exponent": list(fit), "ratio": away / (fit.half_width + RESOLUTION)}
+    if found["ratio"] <= 1:
+        return found
     message = (
         f"{shown} grow with the power {fit.exponent:.3f} ({fit.low:.3f} to {fit.high:.3f}): wanted "
         f"{growth.exponent:.4g}"
     )
-    return {**found, "ratio": ratio, "verdict": Verdict.FAIL, "message": message}
-
-
-_WORDS: Mapping[Metric, str] = {
-    "traffic": "bytes moved",
-    "flops": "FLOPs of products",
-    "exps": "exponentials",
-    "operations": "floating-point operations",
-    "additions": "additions",
-}
+    return {**found, "verdict": Verdict.FAIL, "message": message}
 
 
 def _shown(clause: Clause, counts: Sequence[int]) -> str:
@@ -134,4 +135,4 @@ def _shown(clause: Clause, counts: Sequence[int]) -> str:
     sizes = " = ".join(clause.growth.axes)
     pairs = zip(clause.growth.sizes, counts, strict=True)
     each = ", ".join(f"{count:,} at {size}" for size, count in pairs)
-    return f"{_WORDS[clause.metric]} where {sizes}: {each}"
+    return f"{UNITS[clause.metric]} where {sizes}: {each}"

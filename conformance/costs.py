@@ -19,7 +19,7 @@ SLACK: Mapping[Metric, float] = {
 }
 """Bookkeeping that no closed form has: a few scalars, a row of statistics."""
 
-_UNITS: Mapping[Metric, str] = {
+UNITS: Mapping[Metric, str] = {
     "traffic": "bytes moved",
     "flops": "FLOPs of products",
     "exps": "exponentials",
@@ -76,7 +76,7 @@ class CostJudgement:
         found = {"ratio": ratio, "measured": measured, "allowed": allowed}
         if ratio <= 1:
             return found
-        message = f"{measured:,} {_UNITS[self._metric]}: at most {allowed:,} ({why})"
+        message = f"{measured:,} {UNITS[self._metric]}: at most {allowed:,} ({why})"
         return {**found, "verdict": Verdict.FAIL, "message": message + self._breakdown()}
 
     def _unknown(self) -> str:

@@ -110,8 +110,11 @@ class Judge:
             costs = CostJudgement(implementation, point, clause, step, found)
             if unknown := costs.unknown(wanted):
                 return unknown
+            budget = costs.finding()
+            if "verdict" in budget:
+                return {**budget, "message": f"{point.id}: {budget['message']}"}
             measured.append(costs.measured)
-        return complexity.finding(clause, measured)
+        return complexity.judge_growth(clause, measured)
 
     def _count(
         self,
@@ -126,8 +129,7 @@ class Judge:
 
         wanted: tiles to take, by role.
         """
-        names = {role: implementation.tiles.get(role, role) for role in wanted or {}}
-        tiles = {names[role].rpartition(".")[2]: size for role, size in (wanted or {}).items()}
+        tiles = {implementation.tiles.get(role, role): n for role, n in (wanted or {}).items()}
         key = (implementation.spec.name, implementation.name, backend, case.id, str(tiles))
         if key not in self._counted:
             found, reply = self._call(implementation, worker, backend, case, clause, tiles)

@@ -174,7 +174,8 @@ class Growth:
     """How a count grows: as size ** exponent, where all ``axes`` have that size and the rest is the
     case's.
 
-    lower: how much lower the exponent of the next term is, which weighs most beside the first.
+    gap: how much lower the exponent of the next term is: of first reads, diagonals of causal tiles,
+        Strassen's additions.
     tiles: those to take at each size, by role, where what lies on chip must stay the same. Only
         an implementation whose kernel offers such a configuration is asked.
     """
@@ -182,12 +183,17 @@ class Growth:
     exponent: float
     axes: tuple[str, ...]
     sizes: tuple[int, ...]
-    lower: float = 1.0
+    gap: float = 1.0
     tiles: Elements | None = None
 
     def __post_init__(self) -> None:
-        if len(set(self.sizes)) < 5:
-            raise ValueError(f"growth over sizes {self.sizes}: wanted at least five")
+        rising = all(a < b for a, b in zip((0, *self.sizes), self.sizes, strict=False))
+        if len(self.sizes) < 5 or not rising:
+            raise ValueError(
+                f"growth over sizes {self.sizes}: wanted at least five, above 0 and rising"
+            )
+        if not self.axes or len(set(self.axes)) < len(self.axes) or self.gap <= 0:
+            raise ValueError(f"growth along {self.axes}, gap {self.gap}: wanted axes, gap above 0")
 
     def points(self, case: Case) -> list[Case]:
         """The case at each size."""
@@ -440,8 +446,10 @@ class Spec:
             raise ValueError(f"{clause.anchor}: a clause of complexity has a growth, no other has")
         if clause.growth is None:
             return
-        if clause.metric is None:
-            raise ValueError(f"{clause.anchor}: wanted the metric that grows")
+        if clause.metric in (None, "footprint", "memory"):
+            raise ValueError(f"{clause.anchor}: wanted the metric that grows, not {clause.metric}")
+        if clause.smoke or len(clause.core) != 1:
+            raise ValueError(f"{clause.anchor}: wanted one case, in core: it takes seconds")
         if unknown := set(clause.growth.axes) - set(self.call.axes):
             raise ValueError(f"{clause.anchor}: no axis {', '.join(sorted(unknown))}")
 

@@ -252,7 +252,7 @@ def test_one_call_serves_all_cost_clauses_of_a_case(costly: Gates) -> None:
     each, judge = costly.implementation("fair"), Judge("0")
     altered = Altered(costly.suite._worker(each.target, "interpret"), lambda step: None)
     for case in (RAGGED, CAUSAL):
-        for clause in (c for c in each.spec.clauses if c.metric):
+        for clause in (c for c in each.spec.clauses if c.check == "costs"):
             result = judge.check(each, altered, "interpret", each.spec.case(case), clause)
             assert (result.verdict, result.clause) == ("pass", clause.anchor)
     assert altered.calls == 2

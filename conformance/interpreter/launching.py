@@ -133,10 +133,13 @@ def install() -> None:
 
 
 def _run_chosen(self: Any, *args: Any, **kwargs: Any) -> Any:
-    """Launch a configuration that has the tiles which were asked for, if there is one."""
-    asked, whole = BUILDER.tiles.items(), self.configs
-    chosen = [config for config in whole if asked and asked <= config.kwargs.items()]
-    self.configs = chosen[:1] or whole
+    """Launch, of the configurations that the kernel keeps for these arguments, one that has the
+    tiles which were asked for, if there is one."""
+    places = ((n.rpartition("."), size) for n, size in BUILDER.tiles.items())
+    asked = {n: size for (kernel, _, n), size in places if kernel in ("", self.base_fn.__name__)}
+    whole, self.nargs = self.configs, dict(zip(self.arg_names, args, strict=False))
+    kept = self.prune_configs(kwargs) if asked else []
+    self.configs = [c for c in kept if asked.items() <= c.kwargs.items()][:1] or whole
     try:
         return _upstream_run(self, *args, **kwargs)
     finally:

@@ -45,6 +45,9 @@ def growth_clause(
     anchor: str, metric: Metric, growth: Growth, *, at: str, where: str = ""
 ) -> Clause:
     """That a metric grows as the algorithm's does, from the case ``at``; where: what is fixed."""
-    axes = " = ".join(growth.axes)
-    sentence = f"{_GROWING[metric]} grow with {axes} to the power of {growth.exponent:.4g}{where}."
+    axes, most = " = ".join(growth.axes), "at most " if metric == "traffic" else ""
+    sentence = (
+        f"{_GROWING[metric]} grow with {axes} to the power of {most}{growth.exponent:.4g}{where}, "
+        "each size within its budget."
+    )
     return Clause(anchor, sentence, "complexity", core=(at,), metric=metric, growth=growth)

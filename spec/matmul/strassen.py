@@ -116,7 +116,7 @@ spec = Spec(
             sizes=(16, 32, 64, 128, 256),
             options="cutoff-16",
             exponent=log2(7),
-            lower=log2(7) - 2,  # additions of blocks
+            gap=log2(7) - 2,  # to the additions of blocks
             where=", with leaves of 16",
         ),
     ),

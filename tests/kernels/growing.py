@@ -24,6 +24,12 @@ def per_row(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack([(a @ b)[i] for i in range(len(a))])
 
 
+@matmul("twice at 64")
+def twice(a: Tensor, b: Tensor) -> Tensor:
+    """One product, or the mean of two."""
+    return (a @ b + a @ b) / 2 if len(a) == 64 else a @ b
+
+
 @matmul("small products only", limits={"m": range(100)})
 def small(a: Tensor, b: Tensor) -> Tensor:
     """One product, of few rows."""
