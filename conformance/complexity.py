@@ -120,8 +120,9 @@ def judge_growth(clause: Clause, counts: Sequence[int]) -> dict[str, Any]:
         return {"verdict": Verdict.UNMEASURED, "message": message}
     away = fit.exponent - growth.exponent
     away = max(away, 0.0) if clause.metric in AT_MOST else abs(away)
-    found = {"exponent": list(fit), "ratio": away / (fit.half_width + RESOLUTION)}
-    if found["ratio"] <= 1:
+    ratio = away / (fit.half_width + RESOLUTION)
+    found = {"exponent": list(fit), "ratio": ratio}
+    if ratio <= 1:
         return found
     message = (
         f"{shown} grow with the power {fit.exponent:.3f} ({fit.low:.3f} to {fit.high:.3f}): wanted "

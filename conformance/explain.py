@@ -220,6 +220,7 @@ def write_page(page: Mapping[str, Any]) -> None:
         )
     console.print(table, soft_wrap=False)
     _write_accuracy(console, page["accuracy"])
+    _write_growth(console, page["growth"])
     console.print("\n[bold]Clauses[/]")
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
     for anchor, sentence in page["clauses"].items():
@@ -240,6 +241,18 @@ def _write_accuracy(console: Console, accuracy: Mapping[str, Any]) -> None:
     for dtype, found in accuracy.items():
         cells = [f"{b['median']:.2g}, {b['largest']:.2g}" for b in found["bound"].values()]
         table.add_row(dtype, found["preset"], *cells)
+    console.print(table, soft_wrap=False)
+
+
+def _write_growth(console: Console, growth: Mapping[str, Any]) -> None:
+    if not growth:
+        return
+    console.print("\n[bold]Growth[/]  powers claimed, and of the closed forms")
+    table = _table()
+    for anchor, found in growth.items():
+        axes, sizes = " = ".join(found["axes"]), found["sizes"]
+        shown = f"{found['claimed']:.4g}, {found['closed_form'][0]:.4g}"
+        table.add_row(anchor, shown, f"{axes} from {sizes[0]} to {sizes[-1]}")
     console.print(table, soft_wrap=False)
 
 

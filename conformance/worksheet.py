@@ -26,6 +26,8 @@ def work_out(name: str, words: Sequence[str]) -> dict[str, Any]:
         if not equals or not value:
             wanted = f"wanted name=value, as in {sheet.quantities[0].name}=64"
             raise ValueError(f"{sheet.name}: {word!r}: {wanted}")
+        if quantity in given:
+            raise ValueError(f"{sheet.name}: {quantity} is given twice: wanted it once")
         given[quantity] = value
     values = sheet.values(given)
     return {
@@ -96,10 +98,11 @@ def _number(value: float, unit: str) -> tuple[str, str]:
     """In full, and short: 19,327,352,832 and 19.3 GB."""
     if unit == "FLOP/byte":
         return _digits(value), unit
+    whole = f"{value:,}" if isinstance(value, int) else f"{value:,.0f}"
     for prefix, size in _PREFIXES:
         if value >= size:
-            return f"{value:,.0f}", f"{value / size:.3g} {prefix}{unit.replace('bytes', 'B')}"
-    return f"{value:,.0f}", unit
+            return whole, f"{value / size:.3g} {prefix}{unit.replace('bytes', 'B')}"
+    return whole, unit
 
 
 def _cell(value: float | str, unit: str) -> str:

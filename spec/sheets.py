@@ -73,7 +73,10 @@ class Quantity:
         whole = all(n >= 0 and n == n.to_integral_value() for n in numbers)
         value = prod(map(int, numbers)) if whole else -1
         if not self.least <= value <= _LARGEST:
-            raise ValueError(f"{self.name}={text}: wanted a whole number from {self.least} to 1e30")
+            raise ValueError(
+                f"{self.name}={text}: wanted a whole number from {self.least} to 1e30, such as "
+                "2048, 19e12 or 2x1024"
+            )
         return value
 
     @property

@@ -285,11 +285,18 @@ def test_quantities_that_are_missing_are_named_with_what_they_mean():
         ("sizing.kv_cache", ["layers"], "sizing.kv_cache: 'layers': wanted name=value, as in"),
         ("sizing.kv_cache", ["layers=9"], "sizing.kv_cache: wanted hkv (heads of keys and values)"),
         ("sizing.kv_cache", words({**GPT3, "d": 0}), "sizing.kv_cache: d=0: wanted"),
+        ("sizing.kv_cache", ["d=1", "d=2"], "sizing.kv_cache: d is given twice: wanted it once"),
     ],
 )
 def test_a_wrong_word_on_the_command_line_is_one_sentence_and_exit_4(name, given, sentence, capsys):
     assert explain_command(name, given) == 4
     assert capsys.readouterr().err.startswith(f"kernelproof: {sentence}")
+
+
+def test_a_number_beyond_what_float64_holds_is_printed_in_full():
+    one = {"hkv": 1, "d": 1, "bytes": 1, "tokens": 1}
+    command = ["explain", "sizing.kv_cache", *words({**one, "layers": 2**53 + 1})]
+    assert "18,014,398,509,481,986" in CliRunner().invoke(app, command).output
 
 
 # Pages --------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ keeps for the backward one.
 Standard attention keeps its probabilities, quadratic in t; scores stand beside
 them while the softmax runs, and are not kept. FlashAttention keeps lse instead,
 linear in t (Dao 2023, Alg. 1). Feed-forward keeps its hidden layer before and
-after the activation function.
+after the activation function. What an optimizer holds is left out.
 
 Biases, layer norms and dropout are left out: of the sbh (34 + 5 as/h) bytes per
 layer of Korthikanti et al. 2022 (section 4.1; 16 bit, d_ff = 4e), sbh (28 + 2 as/h)
@@ -58,7 +58,7 @@ sheet = Sheet(
             "w_q w_k w_v w_o, feed-forward's two",
         ),
         Line("gradients", "parameters", "bytes", "one per parameter"),
-        Line("standard_total", "parameters + gradients + standard", "bytes", "all that is kept"),
-        Line("flash_total", "parameters + gradients + flash", "bytes", "all that is kept"),
+        Line("standard_total", "parameters + gradients + standard", "bytes", "all of these"),
+        Line("flash_total", "parameters + gradients + flash", "bytes", "all of these"),
     ),
 )

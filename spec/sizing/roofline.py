@@ -3,8 +3,8 @@
 seconds >= max(flops / peak, moved / bandwidth)
 
 Memory bounds a kernel whose FLOP per byte lie below the ridge, peak / bandwidth.
-A GPU runs programs in waves, one per multiprocessor at a time; idle is the part
-of the last wave without a program. Peaks are those of dense products in tensor
+Programs that fill a multiprocessor each run in waves of one per multiprocessor;
+idle is the part of the last wave without a program. Peaks are those of dense products in tensor
 cores; for float32 those of IEEE arithmetic, not TF32.
 """
 

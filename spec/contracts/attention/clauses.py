@@ -68,7 +68,7 @@ def attention_cost_clauses(heads: str) -> tuple[Clause, ...]:
         ),
         core=(
             f"b1.{h}.tq256.tk256.d64/causal-top-left/normal",
-            f"b1.{h}.tq90.tk150.d80/default/normal",
+            f"b3.{h}.tq90.tk150.d80/scale-0.3/normal",
             f"b1.{h}.tq700.tk600.d32/causal-bottom-right/normal",
             f"b1.{h}.tq130.tk64.d128/causal-top-left/normal",
         ),
@@ -76,13 +76,21 @@ def attention_cost_clauses(heads: str) -> tuple[Clause, ...]:
 
 
 def _growth_clauses(heads: str) -> Iterator[Clause]:
-    """FLOPs and bytes are quadratic in the length of the sequences."""
+    """FLOPs and bytes are quadratic in the length of the sequences, and linear in that of the keys
+    where one query decodes."""
     for metric in ("flops", "traffic"):
         yield growth_clause(
             f"attention.complexity.{metric}",
             metric,
             Growth(2, ("tq", "tk"), sizes=(128, 256, 384, 512, 640)),
             at=f"b1.{heads}.tq640.tk640.d32/default/normal",
+        )
+        yield growth_clause(
+            f"attention.complexity.{metric}-of-one-query",
+            metric,
+            Growth(1, ("tk",), sizes=(256, 512, 768, 1024, 1280)),
+            at=f"b1.{heads}.tq1.tk1280.d32/default/normal",
+            where=" where there is one query",
         )
 
 
