@@ -34,23 +34,23 @@ spec = Spec(
         ),
         core=(
             *(
-                f"m40.k{k}.n48/default/{f}"
+                f"m16.k{k}.n24/default/{f}"
                 for k in (64, 333, 2048)
                 for f in ("normal", "positive", "cancelling")
             ),
-            "m100.k100.n100/default/graded",
+            "m60.k100.n40/default/graded",
         ),
         full=("m200.k1024.n200/default/normal",),
         constrain=check_family,
     ),
     costs=NAIVE,
     clauses=(
-        *matmul_clauses(),
+        *matmul_clauses(outputs=2500),
         *cost_clauses(
             "matmul",
             *("traffic", "footprint", "operations", "memory"),
             smoke=("m30.k500.n40/default/normal", "m1.k300.n200/default/normal"),
-            core=("m100.k130.n70/default/normal",),
+            core=("m30.k1500.n50/default/normal",),
         ),
         *growth_clauses("operations", "traffic", sizes=(4, 8, 16, 32, 64)),
     ),

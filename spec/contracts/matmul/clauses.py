@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from math import inf
 
 from kernelproof.spec.contracts.costs import growth_clause
 from kernelproof.spec.contracts.matmul.properties import MATMUL_PROPERTIES
@@ -22,31 +22,43 @@ def matmul_clauses(
     without: Sequence[str] = (),
     options: str = "default",
     own: Sequence[str] = (),
+    outputs: float = inf,
 ) -> tuple[Clause, ...]:
     """The clauses about values, with the sentence of the accuracy clause.
 
     without: anchors of clauses that do not hold, less their ``matmul.``.
     options: those of their cases, as in ids.
     own: options of this algorithm, with any of which the properties hold.
+    outputs: the most elements of out in a case, where each costs an interpreter a millisecond.
     """
     anchors = {f"matmul.{name}" for name in without}
     every = (*_CLAUSES, *MATMUL_PROPERTIES)
     if unknown := anchors - {c.anchor for c in every}:
         raise ValueError(f"without {', '.join(sorted(unknown))}: no clause has that anchor")
     kept = [_with_options(c, options, own) for c in every if c.anchor not in anchors]
+    kept = [replace(c, core=[p for p in c.core if _outputs(p) <= outputs]) for c in kept]
     return (Clause("matmul.accuracy", accuracy, "accuracy"), *kept)
 
 
+def _outputs(point: str) -> int:
+    """m n of a case."""
+    m, _, n = (int(size[1:]) for size in point.partition("/")[0].split("."))
+    return m * n
+
+
 def growth_clauses(
-    *metrics: Metric, sizes: Sequence[int], options: str = "default", **growth: Any
+    *metrics: Metric,
+    sizes: Sequence[int],
+    exponent: float = 3,
+    gap: float = 1,
+    options: str = "default",
+    where: str = "",
 ) -> tuple[Clause, ...]:
-    """How each metric grows where m = k = n. growth: what of a :class:`Growth` is not usual; where:
-    what is fixed, in words."""
-    words, last = growth.pop("where", ""), sizes[-1]
-    grown = Growth(**{"exponent": 3, "axes": ("m", "k", "n"), "sizes": tuple(sizes), **growth})
+    """How each metric grows where m = k = n; where: what is fixed, in words."""
+    growth, last = Growth(exponent, ("m", "k", "n"), tuple(sizes), gap), sizes[-1]
     at = f"m{last}.k{last}.n{last}/{options}/normal"
     return tuple(
-        growth_clause(f"matmul.complexity.{metric}", metric, grown, at=at, where=words)
+        growth_clause(f"matmul.complexity.{metric}", metric, growth, at=at, where=where)
         for metric in metrics
     )
 
