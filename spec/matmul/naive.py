@@ -38,21 +38,21 @@ spec = Spec(
                 for k in (64, 333, 2048)
                 for f in ("normal", "positive", "cancelling")
             ),
-            "m60.k100.n40/default/graded",
+            "m30.k100.n20/default/graded",
         ),
         full=("m200.k1024.n200/default/normal",),
         constrain=check_family,
     ),
     costs=NAIVE,
     clauses=(
-        *matmul_clauses(outputs=2500),
+        *matmul_clauses(outputs=300),
         *cost_clauses(
             "matmul",
             *("traffic", "footprint", "operations", "memory"),
-            smoke=("m30.k500.n40/default/normal", "m1.k300.n200/default/normal"),
-            core=("m30.k1500.n50/default/normal",),
+            smoke=("m20.k500.n25/default/normal", "m1.k300.n200/default/normal"),
+            core=("m20.k1500.n30/default/normal",),
         ),
-        *growth_clauses("operations", "traffic", sizes=(4, 8, 16, 32, 64)),
+        *growth_clauses("operations", "traffic", sizes=(2, 4, 8, 16, 32)),
     ),
     mutants=MATMUL_MUTANTS,
 )

@@ -29,21 +29,27 @@ def matmul_clauses(
     without: anchors of clauses that do not hold, less their ``matmul.``.
     options: those of their cases, as in ids.
     own: options of this algorithm, with any of which the properties hold.
-    outputs: the most elements of out in a case, where each costs an interpreter a millisecond.
+    outputs: the most elements of out in a case, where each costs an interpreter a program.
     """
     anchors = {f"matmul.{name}" for name in without}
     every = (*_CLAUSES, *MATMUL_PROPERTIES)
     if unknown := anchors - {c.anchor for c in every}:
         raise ValueError(f"without {', '.join(sorted(unknown))}: no clause has that anchor")
     kept = [_with_options(c, options, own) for c in every if c.anchor not in anchors]
-    kept = [replace(c, core=[p for p in c.core if _outputs(p) <= outputs]) for c in kept]
-    return (Clause("matmul.accuracy", accuracy, "accuracy"), *kept)
+    fewer = [
+        replace(c, **{t: [_smaller(p, outputs) for p in getattr(c, t)] for t in ("smoke", "core")})
+        for c in kept
+    ]
+    return (Clause("matmul.accuracy", accuracy, "accuracy"), *fewer)
 
 
-def _outputs(point: str) -> int:
-    """m n of a case."""
-    m, _, n = (int(size[1:]) for size in point.partition("/")[0].split("."))
-    return m * n
+def _smaller(point: str, outputs: float) -> str:
+    """The case with m and n halved, and rounded up, until out has few enough elements."""
+    sizes, _, rest = point.partition("/")
+    m, k, n = (int(size[1:]) for size in sizes.split("."))
+    while m * n > outputs:
+        m, n = -(-m // 2), -(-n // 2)
+    return f"m{m}.k{k}.n{n}/{rest}"
 
 
 def growth_clauses(
