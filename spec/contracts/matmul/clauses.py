@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
 
@@ -35,12 +35,12 @@ def matmul_clauses(
     every = (*_CLAUSES, *MATMUL_PROPERTIES)
     if unknown := anchors - {c.anchor for c in every}:
         raise ValueError(f"without {', '.join(sorted(unknown))}: no clause has that anchor")
-    kept = [_with_options(c, options, own) for c in every if c.anchor not in anchors]
-    fewer = [
-        replace(c, **{t: [_smaller(p, outputs) for p in getattr(c, t)] for t in ("smoke", "core")})
-        for c in kept
-    ]
-    return (Clause("matmul.accuracy", accuracy, "accuracy"), *fewer)
+
+    def changed(point: str) -> str:
+        return _smaller(point.replace("/default/", f"/{options}/"), outputs)
+
+    kept = [_with_cases(c, changed, own) for c in every if c.anchor not in anchors]
+    return (Clause("matmul.accuracy", accuracy, "accuracy"), *kept)
 
 
 def _smaller(point: str, outputs: float) -> str:
@@ -69,11 +69,8 @@ def growth_clauses(
     )
 
 
-def _with_options(clause: Clause, options: str, own: Sequence[str]) -> Clause:
-    smoke, core = (
-        tuple(point.replace("/default/", f"/{options}/") for point in points)
-        for points in (clause.smoke, clause.core)
-    )
+def _with_cases(clause: Clause, changed: Callable[[str], str], own: Sequence[str]) -> Clause:
+    smoke, core = (tuple(map(changed, points)) for points in (clause.smoke, clause.core))
     relation = clause.relation and replace(clause.relation, options=tuple(own))
     return replace(clause, smoke=smoke, core=core, relation=relation)
 

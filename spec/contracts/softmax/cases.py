@@ -21,7 +21,7 @@ DOMAIN = Domain(
         "r9.n100/default/plateau",
         "r8.n1500/default/stagnant",
         "r20.n130/default/one-hot",
-        "r32.n200/default/masked",
+        "r32.n200/default/padded",
         "r128.n200/default/captured",
     ),
     core=(
@@ -29,7 +29,7 @@ DOMAIN = Domain(
             f"r48.n333/default/{family}"
             for family in (
                 *("normal", "uniform", "heavy-tailed", "large-logit", "huge", "rising"),
-                *("plateau", "one-hot", "levels", "masked", "padded"),
+                *("plateau", "one-hot", "levels", "padded"),
             )
         ),
         "r256.n256/default/captured",
