@@ -194,7 +194,7 @@ def _cells(standing: Standing) -> list[str]:
         standing.backend,
         ratio_text(standing.worst.ratio if standing.worst else None),
         ratio_text(standing.costs.get("traffic")),
-        ratio_text(standing.costs.get("flops")),
+        ratio_text(standing.costs.get("flops", standing.costs.get("operations"))),
         *(f"{n:,}" for n in (counts[Verdict.PASS], standing.failed, unsupported, unmeasured)),
         f"{standing.seconds:.1f} s",
     ]
