@@ -62,7 +62,6 @@ spec = Spec(
                 )
                 for variant in ("strassen", "winograd")
             ),
-            "m40.k64.n48/levels-3/normal",
             "m40.k70.n48/levels-3+variant-winograd/graded",
             "m130.k200.n140/default/cancelling",
         ),
@@ -97,7 +96,7 @@ spec = Spec(
             "which is 64 unless it is given: there are 7^L leaf products.",
             "costs",
             smoke=("m130.k100.n90/default/normal", "m80.k100.n72/cutoff-20/normal"),
-            core=("m300.k300.n300/default/normal",),
+            core=("m200.k200.n200/default/normal",),
             metric="flops",
         ),
         *cost_clauses(
