@@ -13,8 +13,12 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from kernelproof.impls.factors import check_factors
+
 CUTOFF = 64
-"""Blocks are halved while their shortest side is longer, unless levels or a cutoff are given."""
+"""Blocks are halved while their shortest side is longer, unless levels or a cutoff are given.
+
+The specification says so; for speed, give levels: one or two pay on large matrices."""
 
 Into: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 Buffers: TypeAlias = tuple[Tensor, Tensor, Tensor]
@@ -63,10 +67,7 @@ def multiply(
 
 def count_levels(a: Tensor, b: Tensor, levels: int | None, cutoff: int | None) -> int:
     """How often blocks are halved. Raises ValueError with both of two numbers that disagree."""
-    if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[0]:
-        raise ValueError(
-            f"a has {a.shape[-1]} columns, b has {b.shape[0]} rows: wanted a: m k and b: k n"
-        )
+    check_factors(a, b)
     if levels is not None and cutoff is not None:
         raise ValueError(f"levels={levels} and cutoff={cutoff}: wanted one of them")
     if levels is not None and levels < 0:

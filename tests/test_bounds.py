@@ -18,7 +18,12 @@ from kernelproof.reference.matmul.strassen import by_blocks, strassen
 from kernelproof.reference.softmax.online import online
 from kernelproof.spec.accuracy import signed_sum_limit
 from kernelproof.spec.catalogue import load_spec, spec_names
-from kernelproof.spec.contracts.matmul.strassen import strassen_bound, strassen_spread
+from kernelproof.spec.contracts.matmul.strassen import (
+    AFTER,
+    BEFORE,
+    strassen_bound,
+    strassen_spread,
+)
 from kernelproof.spec.contracts.softmax.spread import copies
 from kernelproof.spec.rounding import DTYPES, FORMATS, PRESETS, Precision, gamma, resolve_precision
 
@@ -506,8 +511,6 @@ def test_where_a_softmax_is_certain_its_bound_is_exactly_zero(dtype):
     bounds = ONLINE.worst_case(online(x), resolve_precision(None, dtype).rounding(dtype))
     assert np.array_equal(bounds["out"] == 0, x == -np.inf)
     assert np.array_equal(bounds["lse"] == 0, [False, True])
-    one = ONLINE.worst_case(online(x[:1, :1]), resolve_precision(None, dtype).rounding(dtype))
-    assert one["out"] == 0 < one["lse"]
 
 
 def test_a_row_far_beyond_its_precision_has_an_infinite_bound():
@@ -599,3 +602,20 @@ def test_a_product_reaches_the_quadrants_that_the_spread_says(variant, reach):
     exact = strassen(np.ones((8, 8)), np.ones((8, 8)), levels=3, variant=variant)
     rounding = PRESETS["strict32"].rounding("float32")
     assert strassen_spread(exact, rounding)["out"].shared == reach**3
+
+
+@pytest.mark.parametrize("variant", list(FORMS))
+def test_the_additions_that_a_bound_counts_are_those_of_the_longest_path(variant):
+    before = []
+
+    def product(x, y):
+        before.append(x + y)
+        return x + y
+
+    def addition(x, y):
+        return max(x, y) + 1
+
+    zeros = ((0, 0), (0, 0))
+    whole = FORMS[variant](zeros, zeros, product, addition, addition)
+    assert max(before) == BEFORE[variant]
+    assert max(*whole[0], *whole[1]) == BEFORE[variant] + AFTER

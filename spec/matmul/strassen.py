@@ -23,7 +23,8 @@ def _check(x: dict[str, int], options: Mapping[str, Scalar], family: str) -> Non
             f"levels {options['levels']} and cutoff {options['cutoff']}: wanted one of them"
         )
     if int(options.get("levels", 0)) < 0 or int(options.get("cutoff", 1)) < 1:
-        raise ValueError("wanted levels from 0, or a cutoff from 1")
+        given = ", ".join(f"{n} {options[n]}" for n in ("levels", "cutoff") if n in options)
+        raise ValueError(f"{given}: wanted levels from 0, or a cutoff from 1")
 
 
 spec = Spec(
@@ -72,7 +73,7 @@ spec = Spec(
     clauses=(
         *matmul_clauses(
             "Of finite factors out differs from the exact product by no more than gamma_(k0 + 5 L) "
-            "(Winograd: 9 L) times the recursion of |a| and |b| without a minus, and the declared "
+            "(Winograd: 7 L) times the recursion of |a| and |b| without a minus, and the declared "
             "roundings, in every element. Factors must be finite: NaN and infinities spread over "
             "whole blocks.",
             without=("nonfinite",),
@@ -95,7 +96,7 @@ spec = Spec(
             "Blocks are halved levels times, or else while their shortest side exceeds cutoff, "
             "which is 64 unless it is given: there are 7^L leaf products.",
             "costs",
-            smoke=("m130.k100.n90/default/normal", "m80.k100.n72/cutoff-20/normal"),
+            smoke=("m129.k150.n140/default/normal", "m80.k100.n72/cutoff-20/normal"),
             core=("m200.k200.n200/default/normal",),
             metric="flops",
         ),
@@ -105,7 +106,7 @@ spec = Spec(
             smoke=(
                 "m100.k130.n70/levels-2/normal",
                 "m256.k192.n256/levels-1+variant-winograd/normal",
-                "m130.k200.n140/default/normal",
+                "m130.k128.n140/default/normal",
                 "m1.k300.n200/cutoff-50/normal",
             ),
             core=("m300.k64.n500/cutoff-16+variant-winograd/normal",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kernelproof.impls.factors import check_factors
 from kernelproof.impls.registration import implementation
 
 TILE = 128
@@ -19,6 +20,7 @@ TILE = 128
 )
 def tiled(a: Tensor, b: Tensor) -> Tensor:
     """a: m k times b: k n; torch accumulates a tile of out in at least float32."""
+    check_factors(a, b)
     m, n = a.shape[0], b.shape[1]
     out = torch.empty(m, n, dtype=a.dtype, device=a.device)
     for i in range(0, m, TILE):

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernelproof.impls.factors import SUMMED_IN_FLOAT32, check_factors
 from kernelproof.impls.registration import implementation
 
 _LONGEST = 1024  # numbers of a row of a, and of a column of b, that a program holds at once
@@ -49,6 +50,7 @@ def _multiply(
 )
 def naive(a: Tensor, b: Tensor) -> Tensor:
     """a: m k times b: k n; sums in float32."""
+    check_factors(a, b, SUMMED_IN_FLOAT32)
     (m, k), n = a.shape, b.shape[1]
     out = torch.empty(m, n, dtype=a.dtype, device=a.device)
     if out.numel():

@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernelproof.impls.factors import SUMMED_IN_FLOAT32, check_factors
 from kernelproof.impls.halving import Operations, multiply
 from kernelproof.impls.registration import implementation
 from kernelproof.impls.triton.matmul.tiled import multiply_tiles
@@ -94,4 +95,5 @@ def strassen(
 
     Blocks are summed in float32. Raises ValueError for what does not go together.
     """
+    check_factors(a, b, SUMMED_IN_FLOAT32)
     return multiply(_BY_KERNELS, a, b, levels=levels, cutoff=cutoff, variant=variant)

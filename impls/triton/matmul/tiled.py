@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernelproof.impls.factors import SUMMED_IN_FLOAT32, check_factors
 from kernelproof.impls.registration import implementation
 
 _TILES = (
@@ -107,5 +108,6 @@ def multiply_tiles(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
 )
 def tiled(a: Tensor, b: Tensor) -> Tensor:
     """a: m k times b: k n; sums in float32."""
+    check_factors(a, b, SUMMED_IN_FLOAT32)
     out = torch.empty(a.shape[0], b.shape[1], dtype=a.dtype, device=a.device)
     return multiply_tiles(a, b, out)

@@ -24,8 +24,8 @@ from kernelproof.spec.rounding import Rounding, compose, gamma
 
 Array = npt.NDArray[Any]
 
-BEFORE: Mapping[str, int] = {"strassen": 1 + 1, "winograd": 3 + 3}
-"""Additions of a level, at most, that make the factors of a product, of a and of b."""
+BEFORE: Mapping[str, int] = {"strassen": 1 + 1, "winograd": 2 + 2}
+"""Additions of a level, at most, that make both factors of one product: M1, P6."""
 
 AFTER = 3
 """Additions of a level, at most, from a product to a quadrant of the result."""

@@ -106,8 +106,8 @@ def _softmax_bound(exact: Softmax, rounding: Rounding, blocks: int) -> Mapping[s
         lse = lse_bound(row[..., 0], exact.lse, n, rounding, blocks)
         empty = exact.lse == -np.inf
         return {
-            # exp(-inf) is 0, and the one element of a row is divided by itself
-            "out": np.where((exact.x == -np.inf) | (n == 1), 0.0, bound),
+            # exp(-inf) is 0
+            "out": np.where(exact.x == -np.inf, 0.0, bound),
             "lse": np.where(empty, 0.0, np.where(conditioned[..., 0], lse, np.inf)),
         }
 
