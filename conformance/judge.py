@@ -160,9 +160,10 @@ class Judge:
             answer = worker.run(request, storages, PATIENCE if clause.growth else 1.0)
             reply = read_reply(*answer, runs=request["repeat"], steps=len(steps))
             self._hangs[key] = 0
-            if clause.metric:
-                _counts_of(reply)
-            return judgement.of(reply, backend), reply
+            found = judgement.of(reply, backend)
+            if clause.metric and "verdict" not in found:
+                _counts_of(reply)  # a reply without them is as malformed as any
+            return found, reply
         except WorkerFailure as failure:
             hung = failure.kind == "timeout"
             self._hangs[key] = self._hangs.get(key, 0) + 1 if hung else 0

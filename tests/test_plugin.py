@@ -197,7 +197,8 @@ def test_a_module_says_what_it_is_for(name: str) -> None:
 def test_every_algorithm_has_one_stem_in_spec_reference_and_implementations() -> None:
     for stem in spec_names():
         assert f"kernelproof.reference.{stem}" in SOURCES
-        assert f"kernelproof.impls.torch.{stem}" in SOURCES
+        made = {f"kernelproof.impls.{kind}.{stem}" for kind in ("torch", "triton")}
+        assert made & set(SOURCES), stem
 
 
 def test_the_public_interface_is_what_all_says() -> None:

@@ -49,7 +49,7 @@ spec = Spec(
         *cost_clauses(
             "matmul",
             *("traffic", "footprint", "operations", "memory"),
-            smoke=("m20.k500.n25/default/normal", "m1.k300.n200/default/normal"),
+            smoke=("m20.k3000.n25/default/normal", "m1.k300.n200/default/normal"),
             core=("m20.k1500.n30/default/normal",),
         ),
         *growth_clauses("operations", "traffic", sizes=(2, 4, 8, 16, 32)),
