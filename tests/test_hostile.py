@@ -250,7 +250,7 @@ class Forger:
     def restart(self) -> None:
         self.restarts += 1
 
-    def run(self, request: Any, storages: Any) -> tuple[Any, dict[str, Any]]:
+    def run(self, request: Any, storages: Any, patience: float) -> tuple[Any, dict[str, Any]]:
         import numpy as np
 
         views = request["steps"][0]["inputs"]
