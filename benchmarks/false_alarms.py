@@ -4,7 +4,8 @@
         [TARGET ...]
 
 Sizes, options, families, dtypes and layouts are drawn at random, and so are the inputs. Where
-inputs are contiguous, the costs of the case are judged too, and one property that fits it. Right
+inputs are contiguous, the costs of the case are judged too, and one property that fits it, and
+gradients always where they are declared. Right
 simulations (every declared rounding, several tiles and orders) take turns on the simulated cases.
 """
 
@@ -26,6 +27,7 @@ from kernelproof.conformance.power import trials
 from kernelproof.conformance.simulation.families import right_variants
 from kernelproof.conformance.suite import METERED, Planned, Settings, Suite
 from kernelproof.conformance.verdict import Verdict
+from kernelproof.spec.catalogue import load_spec, with_derivatives
 from kernelproof.spec.language import Spec
 
 
@@ -60,7 +62,8 @@ def main() -> int:
         partial(_run, suite, implementation, backend, share, arguments.seed)
         for implementation, backend in chosen
     ]
-    specs = list(dict.fromkeys(implementation.spec for implementation, _ in chosen))
+    names = dict.fromkeys(implementation.spec.name for implementation, _ in chosen)
+    specs = [load_spec(name) for name in with_derivatives(names)]
     if arguments.simulated:
         part = -(-arguments.simulated // len(specs))
         runs += [partial(_simulate, spec, part, arguments.seed) for spec in specs]
@@ -97,19 +100,22 @@ def _run(
     worst: dict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
     costs: dict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
     failing: list[str] = []
+    gradients = [c for c in spec.clauses if c.check == "gradients"][:1]
+    accuracy = [clause, *gradients * implementation.gradients]
     metered = [c for c in spec.clauses if c.check == "costs" and backend in METERED]
     right = (Verdict.PASS, Verdict.UNMEASURED)
     for case in itertools.islice(claimed, share):
         fitting = [c for c in spec.clauses if c.relation and c.relation.fits(case)]
         chosen = [fitting[next(turns) % len(fitting)]] if fitting else []
         judged = [c for c in (*metered, *chosen) if not implementation.unsupported(case, c)]
-        for each in [clause, *judged] if case.layout == "contiguous" else [clause]:
+        for each in [*accuracy, *judged] if case.layout == "contiguous" else accuracy:
             result = suite.check(Planned(implementation, backend, case, each))
             if each.metric or each.relation:
                 key = each.metric or each.anchor
                 costs[key] = max(costs[key], (result.ratio or 0.0, case.id))
             for gate, ratio in (result.gates or {}).items():
-                key = f"{case.dtype} {gate}"
+                of = " of gradients" * (each.check == "gradients")
+                key = f"{case.dtype} {gate}{of}"
                 worst[key] = max(worst[key], (ratio, case.id))
             verdicts[str(result.verdict)] += each is clause
             # calls of a property may go beyond the limits that its case keeps

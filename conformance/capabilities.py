@@ -9,12 +9,14 @@ from typing import Any
 
 from kernelproof.impls.registration import BACKENDS
 from kernelproof.spec.catalogue import load_spec
+from kernelproof.spec.derivative import derivative
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Call, Clause, Spec
 from kernelproof.spec.rounding import FORMATS, PRESETS, Precision, resolve_precision
 from kernelproof.spec.wording import unknown_word
 
 OPTION_NOT_TAKEN = "option "
+GRADIENTS_NOT_DECLARED = "gradients are not declared: gradients=True has them judged"
 
 
 class BadRegistration(ValueError):
@@ -39,6 +41,7 @@ class Capabilities:
     precision: Any
     tiles: Mapping[str, str]
     atomics: bool
+    gradients: bool
     deviates: Mapping[str, str]
     options: frozenset[str]
     option_values: frozenset[str]
@@ -67,6 +70,10 @@ class Capabilities:
                     "as in 'BLOCK_M'"
                 )
         _among(name, "tile role", described["tiles"], spec.costs.tiles)
+        if described["gradients"] and spec.backward is None:
+            raise BadRegistration(
+                f"{name}: gradients=True, but {spec.name} has none to judge: leave it out"
+            )
         values = frozenset(key for key in described["rename"] if ":" in key)
         renamed = {key.partition(":")[0] for key in described["rename"]}
         _among(name, "option in --map", renamed, spec.option_names())
@@ -91,6 +98,7 @@ class Capabilities:
             precision=described["precision"],
             tiles=described["tiles"],
             atomics=described["atomics"],
+            gradients=described["gradients"],
             deviates=described["deviates"],
             options=frozenset(spec.option_names()) & (taken | renamed),
             option_values=values,
@@ -102,8 +110,18 @@ class Capabilities:
         """The declared roundings at a dtype."""
         return resolve_precision(self.precision, dtype)
 
+    def judged(self, clause: Clause) -> Spec:
+        """The spec whose call a clause is about: of gradients, the derivative's."""
+        return derivative(self.spec) if clause.check == "gradients" else self.spec
+
     def unsupported(self, case: Case, clause: Clause) -> str | None:
         """Why a case is outside what is claimed, or None."""
+        if clause.check == "gradients":
+            through = self.spec.backward.through if self.spec.backward else ""
+            if not self.gradients:
+                return GRADIENTS_NOT_DECLARED
+            if through not in self.returns:
+                return f"output {through} is not returned"
         if clause.anchor in self.deviates:
             return f"declared deviation from {clause.anchor}: {self.deviates[clause.anchor]}"
         if case.dtype not in self.dtypes:

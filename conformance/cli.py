@@ -104,6 +104,9 @@ def test(
         str | None,
         typer.Option("--map", metavar="MAP", help="Keywords of a :callable: mask=attn_mask,..."),
     ] = None,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Judge the gradients of a :callable, too.")
+    ] = False,
     json_: Annotated[
         str | None, typer.Option("--json", metavar="F", help="Write the run record.")
     ] = None,
@@ -149,6 +152,7 @@ def test(
             if each is not None:
                 arguments.append(f"--kp-{name}={each}")
     arguments += ["--kp-strict"] if strict else []
+    arguments += ["--kp-gradients"] if gradients else []
     arguments += [f"--junitxml={junitxml}"] if junitxml else []
     if workers is not None and workers < 0:
         raise typer.BadParameter(

@@ -14,6 +14,7 @@ from rich.table import Table
 from kernelproof.conformance.complexity import closed_form
 from kernelproof.conformance.expectation import draw, evaluate
 from kernelproof.spec.catalogue import load_spec
+from kernelproof.spec.derivative import derivative
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import ON_CHIP, Call, Clause, Program, Sizes, Spec
 from kernelproof.spec.machines import MACHINES
@@ -76,9 +77,14 @@ def explain(name: str, words: Sequence[str]) -> dict[str, Any]:
         },
         "roofline": {name: _roof(name, costs, dtype) for name in MACHINES},
         "accuracy": _accuracy(spec, axes, options),
+        "gradients": _accuracy(derivative(spec), axes, options) if spec.backward else {},
         "clauses": {clause.anchor: _clause(spec, clause) for clause in spec.clauses},
         "growth": {c.anchor: _growth(spec, c) for c in spec.clauses if c.growth},
         "mutants": {mutant.name: mutant.sentence for mutant in spec.mutants},
+        "gradient_mutants": {
+            mutant.name: mutant.sentence
+            for mutant in (spec.backward.mutants if spec.backward else ())
+        },
     }
 
 
@@ -219,22 +225,24 @@ def write_page(page: Mapping[str, Any]) -> None:
             name, f"{roof['seconds'] * 1e6:,.2f} µs", f"{roof['bound']}-bound  ({source})"
         )
     console.print(table, soft_wrap=False)
-    _write_accuracy(console, page["accuracy"])
+    _write_accuracy(console, page["accuracy"], "Error allowed")
+    _write_accuracy(console, page["gradients"], "Error allowed of gradients")
     _write_growth(console, page["growth"])
     console.print("\n[bold]Clauses[/]")
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
     for anchor, sentence in page["clauses"].items():
         table.add_row(anchor, sentence)
     console.print(table, soft_wrap=False)
-    console.print(f"\n{len(page['mutants'])} planted bugs are exposed by its cases.")
+    planted = len(page["mutants"]) + len(page["gradient_mutants"])
+    console.print(f"\n{planted} planted bugs are exposed by its cases.")
 
 
-def _write_accuracy(console: Console, accuracy: Mapping[str, Any]) -> None:
+def _write_accuracy(console: Console, accuracy: Mapping[str, Any], title: str) -> None:
     if not accuracy:
         return
     first = next(iter(accuracy.values()))
     case = first["case"].partition("/")[2]
-    console.print(f"\n[bold]Error allowed[/]  on {case}")
+    console.print(f"\n[bold]{title}[/]  on {case}")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2), header_style="")
     for column in ("", "", *(f"{output}: median, largest" for output in first["bound"])):
         table.add_column(column, justify="right" if column else "left")

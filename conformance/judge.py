@@ -177,7 +177,7 @@ class Judge:
         self, implementation: Capabilities, case: Case, clause: Clause
     ) -> tuple[Sequence[Step], Judgement]:
         """The steps to take, and what the reply will be held against."""
-        spec, precision = implementation.spec, implementation.precision_at(case.dtype)
+        spec, precision = implementation.judged(clause), implementation.precision_at(case.dtype)
         told = self._diagnoses.setdefault((spec.name, implementation.name), Diagnoses())
         if clause.relation:
             posed = pose(spec, case, clause.anchor, precision, self._seed)
@@ -219,6 +219,7 @@ class Judgement:
         diagnoses: Diagnoses,
     ) -> None:
         self._implementation, self._case, self._clause = implementation, case, clause
+        self._spec = implementation.judged(clause)
         self._steps, self._expected, self._diagnoses = steps, expected, diagnoses
         self._precision = implementation.precision_at(case.dtype)
         self._worst: Gauged | None = None
@@ -264,13 +265,13 @@ class Judgement:
 
     def _explained(self, found: Gauged) -> Finding:
         """Which planted bug the worst output resembles."""
-        spec, worst = self._implementation.spec, found.comparison
-        like = self._diagnoses.name(spec, self._case, self._steps, worst.worst, worst.got)
+        worst = found.comparison
+        like = self._diagnoses.name(self._spec, self._case, self._steps, worst.worst, worst.got)
         return {"resembles": like}
 
     def _idle(self, reply: Reply, backend: str) -> str:
         """Who else did the work of an interpreted kernel, if anyone did."""
-        spec = self._implementation.spec
+        spec = self._spec
         if backend != "interpret" or not isinstance(spec.call, Call):
             return ""
         counts = _counts_of(reply)
@@ -372,7 +373,9 @@ class Judgement:
 
     def _wanted(self, step: Step) -> list[Tensor]:
         """The outputs that the implementation returns of this step, in its order."""
-        outputs = self._implementation.spec.call.operations[step.operation].outputs
+        outputs = self._spec.call.operations[step.operation].outputs
+        if self._spec is not self._implementation.spec:
+            return list(outputs)  # gradients are asked for, all of them
         return [t for name in self._implementation.returns for t in outputs if t.name == name]
 
     def _malformed(

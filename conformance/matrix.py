@@ -13,7 +13,7 @@ from kernelproof.conformance.edits.matrix import EditPower, measure_edits
 from kernelproof.conformance.power import RULES, Kill, Power, measure
 from kernelproof.conformance.report import columns, ratio_text
 from kernelproof.conformance.targets import has_triton
-from kernelproof.spec.catalogue import load_spec
+from kernelproof.spec.catalogue import load_spec, with_derivatives
 
 Task = TypeVar("Task")
 Done = TypeVar("Done")
@@ -29,7 +29,8 @@ LEGEND = (
 
 def measure_all(names: Sequence[str]) -> Iterator[Power]:
     """The power of each spec in each of its dtypes, in as many processes as there are cores."""
-    tasks = [(name, dtype) for name in names for dtype in load_spec(name).domain.dtypes]
+    every = with_derivatives(names)
+    tasks = [(name, dtype) for name in every for dtype in load_spec(name).domain.dtypes]
     yield from _in_processes(_measure, tasks)
 
 

@@ -27,6 +27,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "require": {"help": "fail implementations that declare looser roundings than this preset"},
     "strict": {"action": "store_true", "help": "exit 7 if anything could not be measured"},
     "returns": {"help": "of a module:callable: the outputs it returns, e.g. out"},
+    "gradients": {
+        "action": "store_true",
+        "help": "of a module:callable: judge what torch's autograd makes of it, too",
+    },
     "map": {
         "help": "of a module:callable: option=keyword or option:value=keyword, comma-separated"
     },

@@ -24,7 +24,7 @@ def build_request(
     tiles: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """The header and the storages of a run request; ``tiles``: sizes to choose, by constexpr."""
-    call, storages = implementation.spec.call, _Storages()
+    call, storages = implementation.judged(clause).call, _Storages()
     new = None
     if isinstance(call, Program):
         new = {name: size for name, size in case.axes if name in call.new}
@@ -49,8 +49,21 @@ def build_request(
         "repeat": 2 if clause.repeat else 1,
         "metered": clause.metric is not None,
         "tiles": dict(tiles or {}),
+        "gradients": _gradients(implementation) if clause.check == "gradients" else None,
     }
     return request, storages.bytes
+
+
+def _gradients(implementation: Capabilities) -> dict[str, Any]:
+    """Of which inputs there must be gradients, by number, and of which of the returned outputs; the
+    last input is its cotangent."""
+    spec = implementation.spec
+    assert spec.backward
+    names = [tensor.name for tensor in spec.call.operations["call"].inputs]
+    return {
+        "of": [names.index(name) for name in spec.backward.inputs],
+        "through": implementation.returns.index(spec.backward.through),
+    }
 
 
 class _Storages:

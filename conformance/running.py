@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +153,10 @@ class Run:
         start = time.perf_counter()
         meter = Meter(memory.storages() if self._metered else {})
         peak = PeakMemory(self._device) if self._request["metered"] else None
+        gradients = self._request["gradients"]
+        act = partial(_differentiate, operation, gradients) if gradients else operation
         with self._watched(meter, peak, run):
-            result, raised = self._guard(lambda: operation(*inputs, **options))
+            result, raised = self._guard(lambda: act(*inputs, **options))
             if self._device.type == "cuda":
                 torch.cuda.synchronize()
         seconds = time.perf_counter() - start
@@ -163,6 +166,8 @@ class Run:
             self._problem(
                 "integrity.inputs-unchanged", f"{step['operation']} changed its input {changed[0]}"
             )
+        if raised and raised["type"] == NoGradient.__name__:
+            return {"invalid": raised["message"], "seconds": seconds}
         if raised:
             return {"raised": raised, "seconds": seconds}
         outputs = self._outputs(f"{run}.{number}", result, memory)
@@ -274,6 +279,40 @@ class Run:
                 }
             )
         return {"outputs": outputs}
+
+
+class NoGradient(Exception):
+    """What a call returned has no gradient; the message says what was wanted."""
+
+
+def _differentiate(
+    operation: Callable[..., Any], gradients: Mapping[str, Any], *tensors: Any, **options: Any
+) -> tuple[torch.Tensor, ...]:
+    """Gradients of one output of a call with regard to some of its inputs; the last tensor is the
+    cotangent. An input that the output does not depend on has gradient zero. Raises NoGradient."""
+    *inputs, cotangent = tensors
+    wanted = [inputs[number].detach().requires_grad_() for number in gradients["of"]]
+    for number, tensor in zip(gradients["of"], wanted, strict=True):
+        inputs[number] = tensor
+    result = operation(*inputs, **options)
+    outputs = [result] if isinstance(result, torch.Tensor) else list(result)
+    place = gradients["through"]
+    if len(outputs) <= place or not isinstance(outputs[place], torch.Tensor):
+        raise NoGradient(f"output {place} is no tensor: wanted one that carries a gradient")
+    out = outputs[place]
+    if not out.requires_grad:
+        raise NoGradient(
+            f"output {place} carries no gradient: wanted operations that torch can differentiate, "
+            "or a torch.autograd.Function; without them leave out gradients=True"
+        )
+    if out.shape != cotangent.shape or out.dtype != cotangent.dtype:
+        raise NoGradient(
+            f"output {place} is {out.dtype} of shape {tuple(out.shape)}: wanted "
+            f"{cotangent.dtype} of shape {tuple(cotangent.shape)}"
+        )
+    found = torch.autograd.grad(out, wanted, cotangent, allow_unused=True, materialize_grads=True)
+    # a gradient may be a view of the cotangent: autograd copies nothing that it need not
+    return tuple(each.clone() for each in found)
 
 
 def _root(error: BaseException) -> BaseException:

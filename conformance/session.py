@@ -182,6 +182,7 @@ def _options(config: pytest.Config) -> dict[str, Any]:
         "require",
         "returns",
         "map",
+        "gradients",
         "timeout",
         "import-timeout",
         "memory",

@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kernelproof.conformance.capabilities import OPTION_NOT_TAKEN, Capabilities
+from kernelproof.conformance.capabilities import (
+    GRADIENTS_NOT_DECLARED,
+    OPTION_NOT_TAKEN,
+    Capabilities,
+)
 from kernelproof.conformance.suite import Suite
 from kernelproof.conformance.verdict import Result, Verdict, plain_number
 from kernelproof.spec.language import Clause
@@ -23,8 +27,8 @@ class Standing:
     unjudged: outputs of the spec that it does not return.
     untiled: it launches Triton kernels and names no tiles, so that only the cap holds its costs.
     missing: mandatory clauses that no passing check cited. A clause is not mandatory if each
-        of its cases needs an option that the implementation does not take, or if it is about a
-        cost that could not be measured here.
+        of its cases needs an option that the implementation does not take, if it is about gradients
+        that the implementation does not declare, or about a cost that could not be measured here.
     costs: per metric the largest ratio of what was counted to its bound.
     exponents: per clause of complexity, by its last word, with which power the count grew.
     """
@@ -160,4 +164,5 @@ def _not_counted(clause: Clause, results: Sequence[Result]) -> bool:
 
 def _not_taken(clause: Clause, results: Sequence[Result]) -> bool:
     cited = [r for r in results if r.clause == clause.anchor]
-    return bool(cited) and all(r.message.startswith(OPTION_NOT_TAKEN) for r in cited)
+    outside = (OPTION_NOT_TAKEN, GRADIENTS_NOT_DECLARED)
+    return bool(cited) and all(r.message.startswith(outside) for r in cited)

@@ -134,6 +134,7 @@ def _targets(options: dict[str, Any], specs: tuple[str, ...]) -> tuple[Target, .
                 dtypes=options.get("dtypes") or DTYPES,
                 returns=returns,
                 mapping=mapping,
+                gradients=bool(options.get("gradients")),
             )
             targets.append(target)
     except ValueError as error:
@@ -143,9 +144,10 @@ def _targets(options: dict[str, Any], specs: tuple[str, ...]) -> tuple[Target, .
         _known("--returns", returns, spec.output_names, "output")
         _known("--map", (key.partition(":")[0] for key in mapping), spec.option_names(), "option")
     plain = [t.text for t in targets if t.callable is None]
-    if (returns or mapping) and plain:
+    if (returns or mapping or options.get("gradients")) and plain:
         raise UsageError(
-            f"--returns and --map describe a target module:callable; {plain[0]} is none"
+            "--returns, --map and --gradients describe a target module:callable; "
+            f"{plain[0]} is none"
         )
     return tuple(targets)
 

@@ -28,6 +28,7 @@ class Target:
     dtypes: tuple[str, ...] = ()
     returns: tuple[str, ...] = ()
     map: Mapping[str, str] = field(default_factory=dict)
+    gradients: bool = False
     installed: bool = False
 
     def words(self) -> list[str]:
@@ -35,7 +36,8 @@ class Target:
         words = [] if self.installed else [self.text]
         words += ["--returns", ",".join(self.returns)] if self.returns else []
         mapping = ",".join(f"{option}={keyword}" for option, keyword in self.map.items())
-        return [*words, *(["--map", mapping] if mapping else [])]
+        words += ["--map", mapping] if mapping else []
+        return [*words, *["--gradients"] * self.gradients]
 
     def to_json(self) -> dict[str, Any]:
         """What the worker needs to load it."""
@@ -49,6 +51,7 @@ def parse_target(
     dtypes: Sequence[str] = (),
     returns: Sequence[str] = (),
     mapping: Mapping[str, str] | None = None,
+    gradients: bool = False,
 ) -> Target:
     """Read ``kernels.py``, ``pkg.module`` or either with ``:callable``. Raises ValueError."""
     place, colon, name = text.rpartition(":") if ":" in text else (text, "", "")
@@ -76,6 +79,7 @@ def parse_target(
         dtypes=tuple(dtypes) if colon else (),
         returns=tuple(returns) if colon else (),
         map=dict(mapping or {}) if colon else {},
+        gradients=gradients and bool(colon),
     )
 
 

@@ -30,6 +30,7 @@ class Registration:
     precision: Any = None
     tiles: Mapping[str, str] = field(default_factory=dict)
     atomics: bool = False
+    gradients: bool = False
     deviates: Mapping[str, str] = field(default_factory=dict)
     rename: Mapping[str, str] = field(default_factory=dict)
 
@@ -45,6 +46,7 @@ def implementation(
     precision: str | Mapping[str, Any] | None = None,
     tiles: Mapping[str, str] | None = None,
     atomics: bool = False,
+    gradients: bool = False,
     deviates: Mapping[str, str] | None = None,
 ) -> Callable[[_T], _T]:
     """Register a function (or, for a program such as a cache, a class) as an implementation.
@@ -61,6 +63,7 @@ def implementation(
         fields of ``kernelproof.spec.rounding.Precision``, or a mapping from dtype to either.
     tiles: roles of its tile constants: spec's name to constexpr name.
     atomics: results may differ in the last bits from call to call.
+    gradients: torch's autograd can go through it backwards, and its gradients are to be judged.
     deviates: clauses that it is known to break, with the reason. Their cases count as
         unsupported, the reason is printed, and the implementation is not called conformant.
 
@@ -81,6 +84,7 @@ def implementation(
             precision=precision,
             tiles=dict(tiles or {}),
             atomics=atomics,
+            gradients=gradients,
             deviates=dict(deviates or {}),
         )
         # kept by the module, not in one global list: a second function of the same name then

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
 import kernelproof.spec
+from kernelproof.spec.derivative import SUFFIX, derivative
 from kernelproof.spec.language import Spec
 from kernelproof.spec.sheets import Sheet
 
@@ -50,10 +51,25 @@ def matching_specs(patterns: Sequence[str]) -> list[str]:
     return [n for n in spec_names() if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
 
 
+def with_derivatives(names: Iterable[str]) -> list[str]:
+    """The specs, each with the name of its derivative behind it if it has one."""
+    return [
+        each
+        for name in names
+        for each in (name, *[f"{name}{SUFFIX}"] * (load_spec(name).backward is not None))
+    ]
+
+
 @cache
 def load_spec(name: str) -> Spec:
-    """The spec of that name. Raises LookupError with the nearest name for an unknown one, and
-    for a worksheet or a pattern of worksheets, which nothing implements."""
+    """The spec of that name, or its derivative (``attention.flash.gradients``).
+
+    Raises LookupError with the nearest name for an unknown one, and for a worksheet or a pattern of
+    worksheets, which nothing implements.
+    """
+    forward = name.removesuffix(SUFFIX)
+    if forward != name and forward in spec_names() and load_spec(forward).backward:
+        return derivative(load_spec(forward))
     if sheets := fnmatch.filter(sheet_names(), name):
         raise LookupError(
             f"{sheets[0]} is a worksheet without implementations: kernelproof explain {sheets[0]} "

@@ -63,6 +63,25 @@ def families(
     }
 
 
+DrawInput: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], Family], npt.NDArray[Any]]
+"""Draws an input of this shape, to go with a family."""
+
+
+def with_inputs(family: Family, inputs: Mapping[str, DrawInput]) -> Family:
+    """A family that draws these inputs, too."""
+
+    def draw(
+        rng: np.random.Generator,
+        shapes: Mapping[str, tuple[int, ...]],
+        options: Mapping[str, Any],
+    ) -> Arrays:
+        shared = {name: shape for name, shape in shapes.items() if name not in inputs}
+        own = {name: each(rng, shapes[name], family) for name, each in inputs.items()}
+        return {**family.draw(rng, shared, options), **own}
+
+    return replace(family, draw=draw) if inputs else family
+
+
 @dataclass(frozen=True)
 class Case:
     """One point of a domain, for one dtype."""

@@ -24,7 +24,9 @@ Outputs: TypeAlias = Mapping[str, Array]
 Model: TypeAlias = Callable[
     [Callable[..., Any], Mapping[str, Any], Mapping[str, Any]], "Outputs | None"
 ]
-Check = Literal["accuracy", "semantics", "properties", "integrity", "costs", "complexity"]
+Check = Literal[
+    "accuracy", "semantics", "properties", "gradients", "integrity", "costs", "complexity"
+]
 Metric = Literal["traffic", "footprint", "flops", "exps", "operations", "additions", "memory"]
 
 
@@ -384,6 +386,33 @@ WORKSPACE = 1 << 20
 
 
 @dataclass(frozen=True)
+class Backward:
+    """The derivative of a call: gradients of one output, with regard to some of the inputs.
+
+    of: those inputs, in words; the gradient of ``q`` is called ``dq``.
+    reference: of the record of the call, a cotangent and the inputs by name, it makes a record with
+        a field for each gradient and what ``accuracy`` reads.
+    through: the output; the cotangent of ``out`` is called ``d_out``.
+    """
+
+    of: str
+    reference: Callable[[Any, Array, Mapping[str, Array]], Any]
+    accuracy: Accuracy
+    mutants: tuple[Mutant, ...]
+    through: str = "out"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs that have gradients."""
+        return option_words(self.of)
+
+    @property
+    def cotangent(self) -> str:
+        """The name of what the gradients are multiplied with: as large as the output."""
+        return f"d_{self.through}"
+
+
+@dataclass(frozen=True)
 class Step:
     """One operation with its inputs as the caller passes them."""
 
@@ -400,6 +429,8 @@ class Spec:
         whatever precision its inputs have. Operations with outputs return a record whose
         fields include them by name; ``accuracy`` reads the other fields.
     accuracy: how far off is still right: see :class:`~kernelproof.spec.accuracy.Accuracy`.
+    backward: what its gradients are, where it has any: the clauses that speak of them ask it of
+        implementations which declare to have them.
     """
 
     name: str
@@ -412,6 +443,7 @@ class Spec:
     costs: Costs
     clauses: tuple[Clause, ...]
     mutants: tuple[Mutant, ...]
+    backward: Backward | None = None
 
     def __post_init__(self) -> None:
         anchors = [clause.anchor for clause in self.clauses]
@@ -420,6 +452,10 @@ class Spec:
         metrics = {clause.metric for clause in self.clauses if clause.metric}
         if metrics and isinstance(self.call, Program):
             raise ValueError(f"spec {self.name}: costs of a program are not counted yet")
+        if (self.backward is None) == any(c.check == "gradients" for c in self.clauses):
+            raise ValueError(
+                f"spec {self.name}: clauses about gradients want backward=..., and it wants them"
+            )
         for clause in self.clauses:
             self._check_relation(clause)
             self._check_growth(clause)

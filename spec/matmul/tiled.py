@@ -8,6 +8,7 @@ from kernelproof.spec.contracts.matmul.bound import PRODUCT
 from kernelproof.spec.contracts.matmul.clauses import growth_clauses, matmul_clauses
 from kernelproof.spec.contracts.matmul.costs import TILED
 from kernelproof.spec.contracts.matmul.families import FAMILIES, check_family
+from kernelproof.spec.contracts.matmul.gradients import BACKWARD, GRADIENT_CLAUSES
 from kernelproof.spec.contracts.matmul.mutants import MATMUL_MUTANTS
 from kernelproof.spec.domain import Domain
 from kernelproof.spec.language import Call, Spec
@@ -59,6 +60,8 @@ spec = Spec(
             core=("m300.k64.n500/default/normal", "m512.k512.n512/default/normal"),
         ),
         *growth_clauses("flops", "traffic", sizes=(128, 256, 384, 512, 640)),
+        *GRADIENT_CLAUSES,
     ),
     mutants=MATMUL_MUTANTS,
+    backward=BACKWARD,
 )

@@ -55,9 +55,10 @@ def eager(
     lse = torch.logsumexp(per_head, -1)
     # a row without any key has lse = -inf: shift it by 0 to get weights of exactly 0
     shift = lse.masked_fill(torch.isneginf(lse), 0.0)
-    weights = per_head.sub_(shift[..., None]).exp_()
+    # S and P are not changed in place: autograd reads them on its way back
+    weights = (per_head - shift[..., None]).exp_()
     if keep is not None:
-        weights = weights.mul_(keep[0]).div_(1 - keep[1])
+        weights = weights * keep[0] / (1 - keep[1])
     out = weights.view(*rows, tk) @ v.to(wide)
     return out.view(b, hq, tq, dv).to(q.dtype), lse
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
 
 from kernelproof.spec.contracts.attention.families import FAMILIES, KEEPS, MASKS
 from kernelproof.spec.contracts.captured import check_captured
-from kernelproof.spec.domain import Arrays, Domain, Family, OptionValues, Scalar
+from kernelproof.spec.domain import Domain, DrawInput, OptionValues, Scalar, with_inputs
 from kernelproof.spec.language import option_words
 
 OPTIONS: Mapping[str, OptionValues] = {
@@ -82,25 +77,6 @@ def with_options(taken: Sequence[str], cases: Iterable[str]) -> tuple[str, ...]:
         if set(set_) <= set(taken):
             kept.append(case)
     return tuple(kept)
-
-
-DrawInput: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], Family], npt.NDArray[Any]]
-"""Draws an input of this shape, to go with a family."""
-
-
-def with_inputs(family: Family, inputs: Mapping[str, DrawInput]) -> Family:
-    """A family that draws these inputs, too."""
-
-    def draw(
-        rng: np.random.Generator,
-        shapes: Mapping[str, tuple[int, ...]],
-        options: Mapping[str, Any],
-    ) -> Arrays:
-        shared = {name: shape for name, shape in shapes.items() if name not in inputs}
-        own = {name: each(rng, shapes[name], family) for name, each in inputs.items()}
-        return {**family.draw(rng, shared, options), **own}
-
-    return replace(family, draw=draw) if inputs else family
 
 
 def attention_domain(

@@ -93,8 +93,7 @@ VALUE_MUTANTS = (
 )
 """Wrong values of any matrix product."""
 
-MATMUL_MUTANTS = (
-    *VALUE_MUTANTS,
+ROUNDING_MUTANTS = (
     *rounding_mutants(
         {
             "sum-in-bfloat16": ("sums are accumulated in bfloat16", {"accumulator": "bfloat16"}),
@@ -107,3 +106,6 @@ MATMUL_MUTANTS = (
         harmless="16-bit numbers are TF32 numbers",
     ),
 )
+"""Coarse sums and operands."""
+
+MATMUL_MUTANTS = (*VALUE_MUTANTS, *ROUNDING_MUTANTS)
