@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from kernelproof.conformance.expectation import draw, evaluate, expect, extended_significand
 from kernelproof.conformance.layout import NUMPY_DTYPES
+from kernelproof.reference.attention.gradients import attention_gradients
+from kernelproof.reference.attention.grouped_query import grouped_query
 from kernelproof.reference.matmul.forms import FORMS
 from kernelproof.reference.matmul.strassen import by_blocks, strassen
 from kernelproof.reference.softmax.online import online
 from kernelproof.spec.accuracy import signed_sum_limit
 from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.contracts.attention.gradients import gradients_bound
 from kernelproof.spec.contracts.matmul.strassen import (
     AFTER,
     BEFORE,
@@ -358,6 +362,107 @@ def eager(case, step, kernel):
 def test_eager_attention_in_16_bits_stays_within_the_bound_that_it_declares(dtype):
     cases = family_cases(dtype) + small_cases(ATTENTION, 90, 60, dtype)
     assert_within(cases, None, PRESETS["eager16"], eager)
+
+
+# Gradients of attention ---------------------------------------------------------------------------
+
+
+def drawn_gradients(family, dtype, *, hq=4, hkv=2, options=None, seed=0):
+    """Exact gradients at inputs of a family in a dtype."""
+    rng = np.random.default_rng(seed)
+    rows, keys = (1, hq, 40, 32), (1, hkv, 70, 32)
+    shapes = {"q": rows, "k": keys, "v": keys}
+    drawn = ATTENTION.domain.families[family].draw(rng, shapes, {})
+    drawn["d_out"] = rng.standard_normal(rows)
+    x = {name: array.astype(NUMPY_DTYPES[dtype]).astype(float) for name, array in drawn.items()}
+    d_out = x.pop("d_out")
+    return attention_gradients(grouped_query(**x, **(options or {})), d_out, hkv)
+
+
+def differentiated(exact, wide, seen, kept, scale):
+    """dq, dk and dv by torch's differentiation of plain operators in one dtype."""
+    x, hkv = exact.forward, exact.dk.shape[1]
+    group = x.q.shape[1] // hkv
+    q, k, v, d_out = (
+        torch.from_numpy(np.ascontiguousarray(each)).to(wide)
+        for each in (x.q, x.k[:, ::group], x.v[:, ::group], exact.d_out)
+    )
+    leaves = [each.requires_grad_() for each in (q, k, v)]
+    k, v = (each.repeat_interleave(group, 1) for each in (k, v))
+    scores = (q * scale) @ k.mT
+    probs = scores.masked_fill(~torch.from_numpy(seen), -torch.inf).softmax(-1)
+    weights = probs if kept is None else probs * torch.from_numpy(kept).to(wide)
+    grads = torch.autograd.grad(weights @ v, leaves, d_out)
+    return dict(zip(("dq", "dk", "dv"), grads, strict=True))
+
+
+def gradient_ratio(exact, got, precision, dtype):
+    """The largest error in bounds, rounded to the dtype."""
+    bounds = gradients_bound(exact, PRESETS[precision].rounding(dtype))
+    ratios = []
+    for name, grad in got.items():
+        error = abs(np.asarray(to(dtype)(grad.double().numpy())) - getattr(exact, name))
+        assert np.isfinite(bounds[name]).all()
+        ratios.append((error / np.where(error > 0, bounds[name], 1)).max())
+    return max(ratios)
+
+
+GRADIENT_FAMILIES = ("normal", "heavy-tailed", "large-logit", "value-offset", "cancelling", "faint")
+
+
+@pytest.mark.parametrize("family", GRADIENT_FAMILIES)
+@pytest.mark.parametrize(
+    ("dtype", "precision"),
+    [
+        *(("float32", "strict32"), ("float16", "strict32"), ("bfloat16", "strict32")),
+        *(("float16", "eager16"), ("bfloat16", "eager16")),
+    ],
+)
+def test_differentiated_operators_stay_within_the_bound_of_gradients(family, dtype, precision):
+    wide = getattr(torch, dtype if precision == "eager16" else "float32")
+    keep = np.random.default_rng(1).random((1, 4, 40, 70)) < 0.5
+    for options in ({}, {"causal": "top-left"}, {"scale": -0.3}, {"keep": (keep, 0.5)}):
+        if family == "large-logit" and (precision == "eager16" or "scale" in options):
+            continue  # weights that stored scores may move altogether
+        exact = drawn_gradients(family, dtype, options=options)
+        kept = 2.0 * keep if "keep" in options else None
+        seen = exact.forward.scores > -np.inf
+        got = differentiated(exact, wide, seen, kept, float(exact.forward.scale))
+        assert gradient_ratio(exact, got, precision, dtype) <= 1, options
+
+
+@pytest.mark.parametrize("family", ["normal", "heavy-tailed"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_gradients_of_operators_in_16_bits_exceed_the_bound_of_wide_ones(family, dtype):
+    exact = drawn_gradients(family, dtype)
+    seen = exact.forward.scores > -np.inf
+    got = differentiated(exact, getattr(torch, dtype), seen, None, float(exact.forward.scale))
+    assert gradient_ratio(exact, got, "strict32", dtype) > 1
+
+
+@pytest.mark.parametrize("precision", ["strict32", "eager16"])
+def test_gradients_that_nothing_leads_to_have_a_bound_of_exactly_zero(precision):
+    rounding = PRESETS[precision].rounding("bfloat16")
+    exact = drawn_gradients("normal", "bfloat16", hq=2, options={"causal": "bottom-right"})
+    cut = replace(exact.forward, scores=np.full_like(exact.forward.scores, -np.inf))
+    none = {name: np.zeros_like(getattr(cut, name)) for name in ("probs", "weights", "out")}
+    cut = replace(cut, **none, lse=np.full_like(cut.lse, -np.inf))
+    for each in (
+        attention_gradients(cut, exact.d_out, 2),
+        attention_gradients(exact.forward, 0 * exact.d_out, 2),
+    ):
+        assert not any(bound.any() for bound in gradients_bound(each, rounding).values())
+    flat = gradients_bound(drawn_gradients("normal", "bfloat16", options={"scale": 0.0}), rounding)
+    assert not flat["dq"].any()
+    assert not flat["dk"].any()
+    assert flat["dv"].all()
+
+
+def test_rows_whose_weights_could_all_move_have_gradients_without_a_bound():
+    exact = drawn_gradients("huge", "bfloat16")
+    bounds = gradients_bound(exact, PRESETS["eager16"].rounding("bfloat16"))
+    assert np.isinf(bounds["dq"]).all(-1).any()
+    assert not any(np.isnan(bound).any() for bound in bounds.values())
 
 
 def test_a_logit_error_that_could_move_all_weight_has_an_infinite_bound():

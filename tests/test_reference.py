@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernelproof.reference.attention.gradients import attention_gradients
 from kernelproof.reference.attention.grouped_query import grouped_query
 from kernelproof.reference.attention.scaled_dot_product import scaled_dot_product
 from kernelproof.reference.cache.contiguous import Contiguous
@@ -74,6 +75,23 @@ def attention(q, k, v, mask=None, causal=None, scale=None, keep=None, group=1):
         if row is not None:
             out[n, head, i] = row
     return {"out": out, "lse": lse}
+
+
+def slopes(attend, x, d_out, options):
+    """Derivatives of sum(d_out out) by every element of q, k and v, from its neighbours."""
+    step = np.longdouble(2) ** -24
+
+    def objective(name, index, by):
+        moved = {each: array.copy() for each, array in x.items()}
+        moved[name][index] += by
+        return (d_out * attend(**moved, **options).out).sum()
+
+    found = {name: np.zeros_like(array) for name, array in x.items()}
+    for name, slope in found.items():
+        for index in np.ndindex(slope.shape):
+            ends = (objective(name, index, by) for by in (step, -step))
+            slope[index] = np.subtract(*ends) / (2 * step)
+    return found
 
 
 def matrix_product(a, b):
@@ -161,6 +179,55 @@ def test_grouped_query_attention_reads_key_head_h_div_g(hq, hkv, seed, wide):
     record = grouped_query(**widened(x, wide))
     exact = attention(**x, group=hq // hkv)
     assert worst_ratio("attention.scaled_dot_product", record, exact, wide) <= 1
+
+
+def assert_gradients_are_slopes(attend, x, options):
+    x = widened(x, np.longdouble)
+    forward = attend(**x, **options)
+    d_out = np.random.default_rng(3).standard_normal(forward.out.shape).astype(np.longdouble)
+    found = attention_gradients(forward, d_out, x["k"].shape[1])
+    for name, slope in slopes(attend, x, d_out, options).items():
+        got = getattr(found, f"d{name}")
+        assert got.dtype == np.longdouble
+        assert got.shape == slope.shape
+        np.testing.assert_allclose(got, slope, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("sizes", "options"), CASES.values(), ids=CASES)
+def test_gradients_of_attention_are_its_slopes(sizes, options):
+    assert_gradients_are_slopes(scaled_dot_product, draw(**sizes), options)
+
+
+@pytest.mark.parametrize(("hq", "hkv"), [(4, 2), (3, 1)])
+@pytest.mark.parametrize("causal", [None, "top-left", "bottom-right"])
+def test_gradients_of_keys_and_values_are_summed_over_the_query_heads_of_a_group(hq, hkv, causal):
+    x = draw(b=1, h=hq, hkv=hkv, tq=5, tk=4)
+    assert_gradients_are_slopes(grouped_query, x, {"causal": causal})
+
+
+@pytest.mark.parametrize("heads", [(0, 0), (0, 1), (2, 1)])
+def test_gradients_without_heads_rows_or_keys_are_empty_or_zero(heads):
+    hq, hkv = heads
+    for tq, tk in ((0, 3), (3, 0), (2, 3)):
+        x = draw(h=hq, hkv=hkv, tq=tq, tk=tk) if hkv else draw(h=0, tq=tq, tk=tk)
+        forward = grouped_query(**x)
+        found = attention_gradients(forward, np.ones_like(forward.out), x["k"].shape[1])
+        for name, array in x.items():
+            assert getattr(found, f"d{name}").shape == array.shape
+            if not (hq and tq and tk):
+                assert not getattr(found, f"d{name}").any()
+
+
+@pytest.mark.parametrize("options", [{"mask": MASK}, {"causal": "bottom-right"}])
+def test_rows_without_a_key_have_and_add_exactly_no_gradient(options):
+    x = draw(tq=4, tk=6) if "mask" in options else draw(tq=5, tk=3)
+    forward = scaled_dot_product(**x, **options)
+    empty = np.isneginf(forward.lse)
+    d_out = np.where(empty[..., None], 1e30, 1.0) * np.ones_like(forward.out)
+    found = attention_gradients(forward, d_out, 2)
+    assert empty.any()
+    assert not found.dq[empty].any()
+    assert all(abs(each).max() < 100 for each in (found.dq, found.dk, found.dv))
 
 
 @WIDE
