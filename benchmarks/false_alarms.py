@@ -101,10 +101,10 @@ def _run(
     costs: dict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
     failing: list[str] = []
     gradients = [c for c in spec.clauses if c.check == "gradients"][:1]
-    accuracy = [clause, *gradients * implementation.gradients]
     metered = [c for c in spec.clauses if c.check == "costs" and backend in METERED]
     right = (Verdict.PASS, Verdict.UNMEASURED)
     for case in itertools.islice(claimed, share):
+        accuracy = [clause, *(c for c in gradients if not implementation.unsupported(case, c))]
         fitting = [c for c in spec.clauses if c.relation and c.relation.fits(case)]
         chosen = [fitting[next(turns) % len(fitting)]] if fitting else []
         judged = [c for c in (*metered, *chosen) if not implementation.unsupported(case, c)]

@@ -16,7 +16,7 @@ from kernelproof.spec.rounding import FORMATS, PRESETS, Precision, resolve_preci
 from kernelproof.spec.wording import unknown_word
 
 OPTION_NOT_TAKEN = "option "
-GRADIENTS_NOT_DECLARED = "gradients are not declared: gradients=True has them judged"
+GRADIENTS_NOT_DECLARED = "gradients are not declared"
 
 
 class BadRegistration(ValueError):
@@ -41,7 +41,7 @@ class Capabilities:
     precision: Any
     tiles: Mapping[str, str]
     atomics: bool
-    gradients: bool
+    gradients: tuple[str, ...]
     deviates: Mapping[str, str]
     options: frozenset[str]
     option_values: frozenset[str]
@@ -72,8 +72,9 @@ class Capabilities:
         _among(name, "tile role", described["tiles"], spec.costs.tiles)
         if described["gradients"] and spec.backward is None:
             raise BadRegistration(
-                f"{name}: gradients=True, but {spec.name} has none to judge: leave it out"
+                f"{name}: gradients are declared, but {spec.name} has none to judge: leave them out"
             )
+        _among(name, "dtype of gradients", described["gradients"], described["dtypes"])
         values = frozenset(key for key in described["rename"] if ":" in key)
         renamed = {key.partition(":")[0] for key in described["rename"]}
         _among(name, "option in --map", renamed, spec.option_names())
@@ -98,7 +99,7 @@ class Capabilities:
             precision=described["precision"],
             tiles=described["tiles"],
             atomics=described["atomics"],
-            gradients=described["gradients"],
+            gradients=tuple(described["gradients"]),
             deviates=described["deviates"],
             options=frozenset(spec.option_names()) & (taken | renamed),
             option_values=values,
@@ -118,8 +119,8 @@ class Capabilities:
         """Why a case is outside what is claimed, or None."""
         if clause.check == "gradients":
             through = self.spec.backward.through if self.spec.backward else ""
-            if not self.gradients:
-                return GRADIENTS_NOT_DECLARED
+            if case.dtype not in self.gradients:
+                return f"{GRADIENTS_NOT_DECLARED} at {case.dtype}"
             if through not in self.returns:
                 return f"output {through} is not returned"
         if clause.anchor in self.deviates:

@@ -58,7 +58,7 @@ def load_target(target: Mapping[str, Any]) -> list[Registration]:
             target=found,
             dtypes=tuple(target["dtypes"]),
             returns=tuple(target["returns"]) if target["returns"] else None,
-            gradients=target["gradients"],
+            gradients=tuple(target["dtypes"]) * target["gradients"],
             rename=target["map"],
         )
     ]
@@ -110,7 +110,7 @@ def describe(registration: Registration) -> dict[str, Any]:
         "precision": _plain(registration.precision),
         "tiles": _plain(registration.tiles),
         "atomics": bool(registration.atomics),
-        "gradients": bool(registration.gradients),
+        "gradients": _plain(registration.gradients),
         "deviates": _plain(registration.deviates),
         "takes": takes,
         "takes_any": takes_any,

@@ -82,7 +82,7 @@ class RunRecord:
                     "limits": each.limits,
                     "deviates": each.deviates,
                     "atomics": each.atomics,
-                    "gradients": each.gradients,
+                    "gradients": list(each.gradients),
                     "tiles": dict(each.tiles),
                 }
                 for each in self.suite.implementations

@@ -30,7 +30,7 @@ class Registration:
     precision: Any = None
     tiles: Mapping[str, str] = field(default_factory=dict)
     atomics: bool = False
-    gradients: bool = False
+    gradients: tuple[str, ...] = ()
     deviates: Mapping[str, str] = field(default_factory=dict)
     rename: Mapping[str, str] = field(default_factory=dict)
 
@@ -46,7 +46,7 @@ def implementation(
     precision: str | Mapping[str, Any] | None = None,
     tiles: Mapping[str, str] | None = None,
     atomics: bool = False,
-    gradients: bool = False,
+    gradients: bool | Iterable[str] = False,
     deviates: Mapping[str, str] | None = None,
 ) -> Callable[[_T], _T]:
     """Register a function (or, for a program such as a cache, a class) as an implementation.
@@ -63,7 +63,8 @@ def implementation(
         fields of ``kernelproof.spec.rounding.Precision``, or a mapping from dtype to either.
     tiles: roles of its tile constants: spec's name to constexpr name.
     atomics: results may differ in the last bits from call to call.
-    gradients: torch's autograd can go through it backwards, and its gradients are to be judged.
+    gradients: True, or dtypes: torch's autograd can go through it backwards, and with inputs of
+        these dtypes its gradients are to be judged.
     deviates: clauses that it is known to break, with the reason. Their cases count as
         unsupported, the reason is printed, and the implementation is not called conformant.
 
@@ -84,7 +85,7 @@ def implementation(
             precision=precision,
             tiles=dict(tiles or {}),
             atomics=atomics,
-            gradients=gradients,
+            gradients=_dtypes_of(gradients, _words(dtypes)),
             deviates=dict(deviates or {}),
         )
         # kept by the module, not in one global list: a second function of the same name then
@@ -94,6 +95,11 @@ def implementation(
         return target
 
     return register
+
+
+def _dtypes_of(gradients: bool | Iterable[str], dtypes: tuple[str, ...]) -> tuple[str, ...]:
+    """All dtypes, none or some."""
+    return dtypes * gradients if isinstance(gradients, bool) else _words(gradients)
 
 
 def _words(given: Iterable[str]) -> tuple[str, ...]:

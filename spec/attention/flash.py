@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.flash import flash
+from kernelproof.spec.contracts.attention.backward import BACKWARD, gradient_clauses
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import GROUPS, WIDTH, attention_clauses
 from kernelproof.spec.contracts.attention.costs import tiled_costs
@@ -34,6 +35,12 @@ spec = Spec(
         OPTIONS,
     ),
     costs=tiled_costs(lambda x: x.tile("pack", 1)),
-    clauses=(*attention_clauses("hq4.hkv2", OPTIONS), GROUPS, WIDTH),
+    clauses=(
+        *attention_clauses("hq4.hkv2", OPTIONS),
+        GROUPS,
+        WIDTH,
+        *gradient_clauses("hq4.hkv2", OPTIONS),
+    ),
     mutants=(*attention_mutants(OPTIONS), *GROUP_MUTANTS, *TILE_MUTANTS),
+    backward=BACKWARD,
 )

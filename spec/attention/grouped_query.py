@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.grouped_query import grouped_query
+from kernelproof.spec.contracts.attention.backward import BACKWARD, gradient_clauses
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import GROUPS, attention_clauses
 from kernelproof.spec.contracts.attention.costs import group, shared_costs
@@ -27,6 +28,11 @@ spec = Spec(
     domain=attention_domain(lambda h: f"hq{2 * h}.hkv{h}", {"hq": (1, 8), "hkv": (1, 4)}, OPTIONS),
     # the heads of a group share a program: no key is read once per head
     costs=shared_costs(group),
-    clauses=(*attention_clauses("hq6.hkv2", OPTIONS), GROUPS),
+    clauses=(
+        *attention_clauses("hq6.hkv2", OPTIONS),
+        GROUPS,
+        *gradient_clauses("hq6.hkv2", OPTIONS),
+    ),
     mutants=(*attention_mutants(OPTIONS), *GROUP_MUTANTS),
+    backward=BACKWARD,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.multi_query import multi_query
+from kernelproof.spec.contracts.attention.backward import BACKWARD, gradient_clauses
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import attention_clauses
 from kernelproof.spec.contracts.attention.costs import group, shared_costs
@@ -26,7 +27,8 @@ spec = Spec(
     accuracy=SOFTMAX,
     domain=attention_domain(lambda h: f"hq{h + 1}", {"hq": (1, 6)}, OPTIONS),
     costs=shared_costs(group),
-    clauses=attention_clauses("hq3", OPTIONS),
+    clauses=(*attention_clauses("hq3", OPTIONS), *gradient_clauses("hq3", OPTIONS)),
     # there is one key/value head: no neighbour to mistake it for
     mutants=attention_mutants(OPTIONS, without=("heads-rotated",)),
+    backward=BACKWARD,
 )

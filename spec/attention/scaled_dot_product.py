@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.scaled_dot_product import scaled_dot_product
+from kernelproof.spec.contracts.attention.backward import BACKWARD, gradient_clauses
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import DROPOUT, attention_clauses
 from kernelproof.spec.contracts.attention.costs import STANDARD
@@ -26,6 +27,7 @@ spec = Spec(
     accuracy=SOFTMAX,
     domain=attention_domain(lambda h: f"h{h}", {"h": (1, 4)}, OPTIONS),
     costs=STANDARD,
-    clauses=(*attention_clauses("h2"), DROPOUT),
+    clauses=(*attention_clauses("h2"), DROPOUT, *gradient_clauses("h2", OPTIONS)),
     mutants=attention_mutants(OPTIONS),
+    backward=BACKWARD,
 )

@@ -17,6 +17,7 @@ from kernelproof.impls.torch.attention.scaled_dot_product import sdpa
     backends=["cpu", "cuda"],
     dtypes=["float32", "float16", "bfloat16"],
     returns=["out"],
+    gradients=["float32"],  # at 16 bits its accumulators are narrow: see sdpa
     deviates={
         "attention.nan.query": "torch's CPU kernel gives 0 for a NaN query when keys are few "
         "(pytorch issue 141128)",

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from kernelproof.reference.attention.gradients import Gradients, kept
 from kernelproof.reference.attention.scaled_dot_product import Attention
-from kernelproof.spec.accuracy import Accuracy, Bounds
+from kernelproof.spec.accuracy import Bounds
 from kernelproof.spec.computed import (
     Computed,
     cast,
@@ -85,8 +86,15 @@ def recomputed_probs(
     return Computed(forward.probs, np.where(visible, off, 0.0))
 
 
-def gradients_of(x: Backward, key_heads: int, rounding: Rounding) -> dict[str, Computed]:
-    """dq: b hq tq d, dk: b hkv tk d and dv: b hkv tk dv, before their last rounding."""
+class Factors(NamedTuple):
+    """What the products that make gradients are taken of: W and dS, both b hq tq tk."""
+
+    weights: Computed
+    d_scores: Computed
+
+
+def factors_of(x: Backward, rounding: Rounding) -> Factors:
+    """W as it multiplies dO, and dS before its own cast."""
     # whoever declares stored scores stores all that is of their size, and delta
     stored = partial(cast, format=rounding.scores)
     probs = cast(x.probs, rounding.weights) if rounding.normalised else x.probs
@@ -105,6 +113,12 @@ def gradients_of(x: Backward, key_heads: int, rounding: Rounding) -> dict[str, C
     )
     d_scores = stored(times(probs, stored(minus(d_probs, delta, rounding)), rounding))
     d_scores = d_scores.off_by(_taken_apart(probs, d_probs, delta, rounding))
+    return Factors(weights, d_scores)
+
+
+def gradients_of(x: Backward, key_heads: int, rounding: Rounding) -> dict[str, Computed]:
+    """dq: b hq tq d, dk: b hkv tk d and dv: b hkv tk dv, before their last rounding."""
+    weights, d_scores = factors_of(x, rounding)
     dv = _weighted_rows(weights, x.d_out, key_heads, rounding)
     return {**_through_scores(x, d_scores, key_heads, rounding), "dv": dv}
 
@@ -170,20 +184,21 @@ def gradients_bound(
     ``error``: of the scores that the forward pass took the softmax of.
     """
     with np.errstate(invalid="ignore", over="ignore"):
-        x = exact.forward
-        start = Backward(
-            q=known(x.q),
-            k=known(x.k),
-            v=known(x.v),
-            scale=x.scale,
-            probs=recomputed_probs(x, rounding, error),
-            kept=None if x.weights is x.probs else kept(x),
-            out=Computed(x.out, softmax_bound(x, rounding, error)["out"]),
-            d_out=known(exact.d_out),
-        )
+        start = start_of(exact, rounding, error)
         found = gradients_of(start, exact.dk.shape[1], rounding)
         return {name: output_bound(each, rounding) for name, each in found.items()}
 
 
-GRADIENTS = Accuracy(gradients_bound)
-"""The contract of the gradients of softmax attention of scale q kᵀ."""
+def start_of(exact: Gradients, rounding: Rounding, error: ScoreError = score_error) -> Backward:
+    """What a forward pass with these roundings leaves, of inputs that are what they are."""
+    x = exact.forward
+    return Backward(
+        q=known(x.q),
+        k=known(x.k),
+        v=known(x.v),
+        scale=x.scale,
+        probs=recomputed_probs(x, rounding, error),
+        kept=None if x.weights is x.probs else kept(x),
+        out=Computed(x.out, softmax_bound(x, rounding, error)["out"]),
+        d_out=known(exact.d_out),
+    )
