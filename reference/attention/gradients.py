@@ -54,4 +54,5 @@ def kept(forward: Attention) -> Array:
 def summed_over_groups(per_head: Array, key_heads: int) -> Array:
     """b hq tk n to b hkv tk n: key head h // g gets those of query head h."""
     b, hq, tk, n = per_head.shape
-    return per_head.reshape(b, key_heads, hq // max(key_heads, 1), tk, n).sum(2)
+    summed: Array = per_head.reshape(b, key_heads, hq // max(key_heads, 1), tk, n).sum(2)
+    return summed
