@@ -295,7 +295,7 @@ def _differentiate(
     for number, tensor in zip(gradients["of"], wanted, strict=True):
         inputs[number] = tensor
     result = operation(*inputs, **options)
-    outputs = [result] if isinstance(result, torch.Tensor) else list(result)
+    outputs = result if isinstance(result, (tuple, list)) else [result]
     place = gradients["through"]
     if len(outputs) <= place or not isinstance(outputs[place], torch.Tensor):
         raise NoGradient(f"output {place} is no tensor: wanted one that carries a gradient")

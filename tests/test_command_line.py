@@ -243,7 +243,12 @@ def replay(run_cli: Run, ran: Any, name: str, folder: Path) -> dict[str, Any]:
     words = next(words for words in lines if name in words or any(name in w for w in words))
     assert words[:3] == ["replay", "kernelproof", "test"]
     run_cli(*words[2:], "--json", "replay.json", cwd=folder)
-    (check,) = json.loads((folder / "replay.json").read_text())["checks"][1:]
+    return judged(json.loads((folder / "replay.json").read_text()))
+
+
+def judged(document: dict[str, Any]) -> dict[str, Any]:
+    """The one check of a record that ran, beside that of the target."""
+    (check,) = [c for c in document["checks"][1:] if c["verdict"] != "unsupported"]
     return dict(check)
 
 
@@ -263,7 +268,7 @@ def test_a_random_seed_is_recorded_changes_the_inputs_and_is_replayed(
     words = [kernels / "wrong.py", "--impl", "unscaled", "--case", case, "--seed", "random"]
     ran = run_cli("test", *words, "--json", "random.json", cwd=folder)
     document = json.loads((folder / "random.json").read_text())
-    (check,) = document["checks"][1:]
+    check = judged(document)
     assert document["seed"] not in ("0", "random")
     assert f"seed {document['seed']}" in ran.text
     known = verdicts(recorded)[ATTENTION, "unscaled", "cpu", "attention.accuracy", case]
@@ -354,9 +359,26 @@ def test_torchs_own_operator_runs_by_its_name(run_cli: Run, tmp_path: Path) -> N
         "option causal=bottom-right",
         "option keep",
         "output lse is not returned",
+        "gradients are not declared at float32",
     }
     assert "not returned, so not judged: lse" in ran.text
     assert "conformant" not in ran.text
+
+
+def test_gradients_of_torchs_own_operator_are_judged_where_they_are_asked_for(
+    run_cli: Run, tmp_path: Path
+) -> None:
+    target = "torch.nn.functional:scaled_dot_product_attention"
+    case = "float32/b2.h2.tq64.tk64.d64/default/normal"
+    words = ["--spec", ATTENTION, "--returns", "out", "--case", case, "--json", "r.json"]
+    ran = run_cli("test", target, *words, "--gradients", cwd=tmp_path)
+    assert ran.code == 0, ran.text
+    checks = json.loads((tmp_path / "r.json").read_text())["checks"]
+    verdicts = {c["clause"]: c["verdict"] for c in checks}
+    assert verdicts["attention.gradients"] == "pass"
+    ran = run_cli("test", "torch", "--gradients", cwd=tmp_path)
+    assert ran.code == 4
+    assert "--gradients describe a target module:callable; torch is none" in ran.text
 
 
 def test_a_nan_query_with_few_keys_shows_torchs_known_bug_and_replays(

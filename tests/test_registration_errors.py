@@ -44,6 +44,8 @@ CLAIMS = [
     ("precision that is a number", "precision=16"),
     ("misspelt clause", "did you mean 'attention.nan."),
     ("tiles that are numbers", "tiles"),
+    ("gradients of a spec without", "matmul.naive has none to judge: leave them out"),
+    ("gradients at another dtype", "unknown dtype of gradients 'float16'"),
     ("function for a program", "is a program: register a class with methods append, attend"),
     ("class for a function", "register a function"),
     ("half a program", "attend"),
