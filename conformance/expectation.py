@@ -49,15 +49,46 @@ def draw(spec: Spec, case: Case, seed: str) -> list[Step]:
     """The inputs of a case, rounded to its dtype. Equal seeds and ids draw equal inputs."""
     steps = []
     for step in spec.steps(case, generator(seed, spec.name, case.id)):
-        inputs = {}
-        for position, tensor in enumerate(spec.call.operations[step.operation].inputs):
-            array, layout = step.inputs[tensor.name], layout_of(case.layout, position)
-            with np.errstate(over="ignore", invalid="ignore"):
-                dtype = NUMPY_DTYPES[tensor.dtype or case.dtype]
-                view = lay_out(np.asarray(array).astype(dtype), layout)
-            inputs[tensor.name] = np.ascontiguousarray(read_back(view)).reshape(view.shape)
+        tensors, shown = spec.call.operations[step.operation].inputs, dict(step.inputs)
+        for position, tensor in enumerate(tensors):
+            if tensor.name in shown:
+                layout = layout_of(case.layout, position)
+                shown[tensor.name] = _repeated(np.asarray(shown[tensor.name]), layout)
+        inputs = rounded_inputs(spec, case, replace(step, inputs=shown))
         steps.append(replace(step, inputs=inputs))
     return steps
+
+
+def _repeated(array: Array, layout: str) -> Array:
+    """The array that an implementation is shown: one of stride 0 repeats its first part."""
+    view = lay_out(array, layout)
+    return np.ascontiguousarray(read_back(view)).reshape(view.shape)
+
+
+def rounded_inputs(spec: Spec, case: Case, step: Step) -> dict[str, Array]:
+    """The inputs of a step in the dtypes of a case, with what an earlier call left of them."""
+    tensors = spec.call.operations[step.operation].inputs
+    with np.errstate(all="ignore"):
+        given = {
+            t.name: np.asarray(step.inputs[t.name]).astype(_dtype_of(t, case.dtype))
+            for t in tensors
+            if not (spec.earlier and t.name in spec.earlier.left)
+        }
+        if spec.earlier is None:
+            return given
+        wide = np.longdouble if case.dtype == "float64" else np.float64
+        before = {name: _widened(given[name], wide) for name in spec.earlier.given}
+        record = spec.earlier.reference(**before, **step.options)
+        left = {
+            t.name: np.asarray(getattr(record, t.name)).astype(_dtype_of(t, case.dtype))
+            for t in tensors
+            if t.name in spec.earlier.left
+        }
+    return {t.name: {**given, **left}[t.name] for t in tensors}
+
+
+def _dtype_of(tensor: Tensor, case_dtype: str) -> Any:
+    return NUMPY_DTYPES[tensor.dtype_in(case_dtype)]
 
 
 def needs_extended(case: Case, precision: Precision) -> bool:
@@ -173,4 +204,4 @@ def _narrowed(record: Any) -> Any:
 
 
 def _rounded(array: Array, tensor: Tensor, case_dtype: str) -> Array:
-    return array.astype(NUMPY_DTYPES[tensor.dtype_in(case_dtype)]).astype(np.float64)
+    return array.astype(_dtype_of(tensor, case_dtype)).astype(np.float64)

@@ -12,8 +12,13 @@ import numpy.typing as npt
 
 from kernelproof.conformance.capabilities import Capabilities
 from kernelproof.conformance.comparison import Comparison, compare
-from kernelproof.conformance.expectation import Expected, draw, expect_steps, generator
-from kernelproof.conformance.layout import NUMPY_DTYPES
+from kernelproof.conformance.expectation import (
+    Expected,
+    draw,
+    expect_steps,
+    generator,
+    rounded_inputs,
+)
 from kernelproof.spec.domain import Case, Scalar
 from kernelproof.spec.language import Clause, Spec, Step
 from kernelproof.spec.relations import Agreement, Near, Point
@@ -80,15 +85,10 @@ def pose(spec: Spec, case: Case, anchor: str, precision: Precision, seed: str) -
     relation = next(c.relation for c in spec.clauses if c.anchor == anchor)
     assert relation is not None
     posed = relation.pose(_point(spec, case, anchor, seed))
-    tensors = spec.call.operations["call"].inputs
     steps = []
     for each in posed.calls:
-        with np.errstate(over="ignore"):
-            inputs = {
-                t.name: np.asarray(each.inputs[t.name]).astype(NUMPY_DTYPES[t.dtype or case.dtype])
-                for t in tensors
-            }
-        steps.append(Step("call", inputs, each.options))
+        drawn = Step("call", each.inputs, each.options)
+        steps.append(replace(drawn, inputs=rounded_inputs(spec, case, drawn)))
     expected = expect_steps(spec, case, steps, precision)
     return Property([each.words for each in posed.calls], steps, expected, posed.agree)
 

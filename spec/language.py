@@ -421,6 +421,19 @@ class Step:
     options: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """A call that came before, and left some of the inputs: a forward pass its out and lse.
+
+    reference: of that call; given: the inputs that it got, beside all options; left: fields of its
+    record, which are inputs of this call by the same names, rounded to their dtypes.
+    """
+
+    reference: Callable[..., Any]
+    given: tuple[str, ...]
+    left: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Spec:
     """One algorithm's normative object. Name = dotted path = file.
@@ -431,6 +444,7 @@ class Spec:
     accuracy: how far off is still right: see :class:`~kernelproof.spec.accuracy.Accuracy`.
     backward: what its gradients are, where it has any: the clauses that speak of them ask it of
         implementations which declare to have them.
+    earlier: of a call that takes what another one left, that other one.
     """
 
     name: str
@@ -444,6 +458,7 @@ class Spec:
     clauses: tuple[Clause, ...]
     mutants: tuple[Mutant, ...]
     backward: Backward | None = None
+    earlier: Earlier | None = None
 
     def __post_init__(self) -> None:
         anchors = [clause.anchor for clause in self.clauses]
@@ -530,11 +545,16 @@ class Spec:
         return self.call.operations["call"].options if isinstance(self.call, Call) else ()
 
     def steps(self, case: Case, rng: np.random.Generator) -> list[Step]:
-        """Draw the inputs of a case, in float64, not yet rounded to its dtype."""
+        """Draw the inputs of a case, in float64, not yet rounded to its dtype.
+
+        Without those that an earlier call left: they follow from the others once these are rounded.
+        """
         sizes, options = dict(case.axes), dict(case.options)
         draw = self.domain.families[case.family].draw
         if isinstance(self.call, Call):
-            shapes = {t.name: t.shape(sizes) for t in self.call.operations["call"].inputs}
+            left = self.earlier.left if self.earlier else ()
+            inputs = self.call.operations["call"].inputs
+            shapes = {t.name: t.shape(sizes) for t in inputs if t.name not in left}
             drawn = {
                 name: self.domain.draw_option(name, value, rng, sizes)
                 for name, value in options.items()

@@ -58,14 +58,19 @@ class Arithmetic:
     def of(
         cls, precision: Precision, dtype: str, planted: Mapping[str, str] | None = None
     ) -> Arithmetic:
-        """That of an implementation which rounds wherever it declares to, and where a bug does."""
+        """That of an implementation which rounds wherever it declares to, and where a bug does.
+
+        What one call leaves for another is in the dtype of the inputs.
+        """
         declared = {
             name: dtype if value == "input" else value
             for name in ("operands", "scores", "scaled_query", "weights")
             if (value := getattr(precision, name)) is not None
         }
+        if "weights" in declared:  # P and dS are cast alike
+            declared["score_gradients"] = declared["weights"]
         return cls(
-            formats={**declared, **(planted or {})},
+            formats={"left": dtype, **declared, **(planted or {})},
             default="float64" if dtype == "float64" else precision.accumulate,
             truncating=precision.truncating,
             planted=planted or {},
