@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.flash import flash
-from kernelproof.spec.contracts.attention.backward import BACKWARD, gradient_clauses
+from kernelproof.spec.contracts.attention.backward import attention_backward, gradient_clauses
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import GROUPS, WIDTH, attention_clauses
 from kernelproof.spec.contracts.attention.costs import tiled_costs
@@ -42,5 +42,5 @@ spec = Spec(
         *gradient_clauses("hq4.hkv2", OPTIONS),
     ),
     mutants=(*attention_mutants(OPTIONS), *GROUP_MUTANTS, *TILE_MUTANTS),
-    backward=BACKWARD,
+    backward=attention_backward(OPTIONS),
 )

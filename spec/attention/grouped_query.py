@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.grouped_query import grouped_query
-from kernelproof.spec.contracts.attention.backward import BACKWARD, gradient_clauses
+from kernelproof.spec.contracts.attention.backward import attention_backward, gradient_clauses
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import GROUPS, attention_clauses
 from kernelproof.spec.contracts.attention.costs import group, shared_costs
@@ -34,5 +34,5 @@ spec = Spec(
         *gradient_clauses("hq6.hkv2", OPTIONS),
     ),
     mutants=(*attention_mutants(OPTIONS), *GROUP_MUTANTS),
-    backward=BACKWARD,
+    backward=attention_backward(OPTIONS),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.multi_query import multi_query
-from kernelproof.spec.contracts.attention.backward import BACKWARD, gradient_clauses
+from kernelproof.spec.contracts.attention.backward import attention_backward, gradient_clauses
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import attention_clauses
 from kernelproof.spec.contracts.attention.costs import group, shared_costs
@@ -30,5 +30,5 @@ spec = Spec(
     clauses=(*attention_clauses("hq3", OPTIONS), *gradient_clauses("hq3", OPTIONS)),
     # there is one key/value head: no neighbour to mistake it for
     mutants=attention_mutants(OPTIONS, without=("heads-rotated",)),
-    backward=BACKWARD,
+    backward=attention_backward(OPTIONS, without=("group-modulo",)),
 )

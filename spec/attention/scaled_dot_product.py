@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.scaled_dot_product import scaled_dot_product
-from kernelproof.spec.contracts.attention.backward import BACKWARD, gradient_clauses
+from kernelproof.spec.contracts.attention.backward import (
+    ONE_TO_ONE,
+    attention_backward,
+    gradient_clauses,
+)
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import DROPOUT, attention_clauses
 from kernelproof.spec.contracts.attention.costs import STANDARD
@@ -29,5 +33,5 @@ spec = Spec(
     costs=STANDARD,
     clauses=(*attention_clauses("h2"), DROPOUT, *gradient_clauses("h2", OPTIONS)),
     mutants=attention_mutants(OPTIONS),
-    backward=BACKWARD,
+    backward=attention_backward(OPTIONS, without=ONE_TO_ONE),
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from kernelproof.reference.attention.gradients import Gradients, attention_gradients
 from kernelproof.reference.attention.scaled_dot_product import Attention
 from kernelproof.spec.contracts.attention.bound import Array
 from kernelproof.spec.contracts.attention.cases import with_options
+from kernelproof.spec.contracts.attention.gradient_mutants import gradient_mutants
 from kernelproof.spec.contracts.attention.gradients_spread import GRADIENTS
 from kernelproof.spec.language import Backward, Clause, option_words
 
@@ -16,8 +17,17 @@ def _gradients(exact: Attention, d_out: Array, inputs: Mapping[str, Array]) -> G
     return attention_gradients(exact, d_out, key_heads=inputs["k"].shape[1])
 
 
-BACKWARD = Backward(of="q, k, v", reference=_gradients, accuracy=GRADIENTS, mutants=())
-"""Gradients of attention of scale q kᵀ; those of keys and values are summed over a group."""
+def attention_backward(options: str, *, without: Sequence[str] = ()) -> Backward:
+    """Gradients of attention of scale q kᵀ; those of keys and values are summed over a group.
+
+    options: of the variant; without: planted bugs that it cannot have.
+    """
+    planted = gradient_mutants(options, without=without)
+    return Backward(of="q, k, v", reference=_gradients, accuracy=GRADIENTS, mutants=planted)
+
+
+ONE_TO_ONE = ("group-first", "group-mean", "group-modulo")
+"""Bugs that want heads which share keys."""
 
 
 def gradient_clauses(heads: str, options: str = "mask, causal, scale") -> tuple[Clause, ...]:
@@ -31,15 +41,18 @@ def gradient_clauses(heads: str, options: str = "mask, causal, scale") -> tuple[
             "query heads of a group.",
             "gradients",
             smoke=(
-                f"b2.{h}.tq64.tk64.d64/default/normal",
-                f"b1.{h}.tq33.tk129.d32/causal-bottom-right/normal",
-                f"b1.{h}.tq100.tk100.d64/causal-top-left/large-logit",
-                f"b2.{h}.tq65.tk64.d128/mask-random/normal",
-                f"b1.{h}.tq1.tk257.d64/default/heavy-tailed",
-                f"b1.{h}.tq40.tk100.d32/default/plateau",
-                f"b1.{h}.tq33.tk50.d32/keep-0.5/normal",
+                f"b2.{h}.tq33.tk40.d16/default/normal",
+                f"b1.{h}.tq17.tk65.d32/causal-bottom-right/normal",
+                f"b1.{h}.tq33.tk33.d32/causal-top-left/large-logit",
+                f"b2.{h}.tq20.tk30.d16/mask-random/normal",
+                f"b1.{h}.tq33.tk50.d16/keep-0.5/normal",
+                f"b1.{h}.tq300.tk20.d16/default/normal",  # long sums of dk and dv
+                f"b2.{h}.tq2.tk200.d64/default/normal",  # short ones: casts of P show
             ),
             core=(
+                f"b2.{h}.tq64.tk64.d64/default/normal",
+                f"b1.{h}.tq1.tk257.d64/default/heavy-tailed",
+                f"b1.{h}.tq40.tk100.d32/default/plateau",
                 f"b1.{h}.tq40.tk100.d32/default/one-hot",
                 f"b1.{h}.tq40.tk100.d32/default/value-offset",
                 f"b1.{h}.tq64.tk256.d32/causal-bottom-right/captured",
@@ -54,7 +67,7 @@ def gradient_clauses(heads: str, options: str = "mask, causal, scale") -> tuple[
             "of 0, which leaves dv alone, and a negative one.",
             "gradients",
             smoke=[
-                f"b1.{h}.tq17.tk33.d32/{options}/normal"
+                f"b1.{h}.tq17.tk20.d16/{options}/normal"
                 for options in ("scale-0.0", "scale--0.3", "causal-top-left+scale-1.0")
             ],
             core=[
@@ -69,11 +82,11 @@ def gradient_clauses(heads: str, options: str = "mask, causal, scale") -> tuple[
             "sees has dk = 0 and dv = 0: exactly.",
             "gradients",
             smoke=[
-                f"b2.{h}.tq40.tk17.d32/causal-bottom-right/normal",
-                f"b1.{h}.tq9.tk33.d32/causal-top-left/normal",
-                f"b2.{h}.tq17.tk33.d32/mask-empty-rows/normal",
-                f"b2.{h}.tq17.tk33.d32/mask-none/normal",
+                f"b1.{h}.tq20.tk9.d16/causal-bottom-right/normal",
+                f"b1.{h}.tq9.tk20.d16/causal-top-left/normal",
+                f"b2.{h}.tq9.tk20.d16/mask-empty-rows/normal",
             ],
+            core=[f"b2.{h}.tq17.tk33.d32/mask-none/normal"],
         ),
         Clause(
             "attention.gradients.shape",
@@ -81,18 +94,19 @@ def gradient_clauses(heads: str, options: str = "mask, causal, scale") -> tuple[
             "dq is zero, of no queries dk and dv are.",
             "gradients",
             smoke=[
-                f"b1.{h}.tq{tq}.tk{tk}.d32/default/normal"
-                for tq, tk in ((1, 1), (7, 129), (65, 15), (5, 0), (0, 9))
+                f"b1.{h}.tq{tq}.tk{tk}.d16/default/normal" for tq, tk in ((1, 1), (5, 0), (0, 9))
             ],
+            core=[f"b1.{h}.tq{tq}.tk{tk}.d32/default/normal" for tq, tk in ((7, 129), (65, 15))],
         ),
         Clause(
             "attention.gradients.layout",
             "Inputs and d_out may be transposed, sliced, expanded or at an offset in a larger "
             "storage.",
             "gradients",
-            smoke=[
-                f"b2.{h}.tq17.tk33.d32/default/normal/{layout}"
-                for layout in ("transposed", "sliced", "offset", "expanded", "mixed")
+            smoke=[f"b2.{h}.tq9.tk20.d16/default/normal/{each}" for each in ("sliced", "expanded")],
+            core=[
+                f"b2.{h}.tq17.tk33.d32/default/normal/{each}"
+                for each in ("transposed", "offset", "mixed")
             ],
         ),
     )

@@ -5,19 +5,20 @@ A backward pass that gets P wrong still takes out and lse as the forward pass le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from kernelproof.reference.attention.gradients import Gradients, summed_over_groups
-from kernelproof.reference.attention.scaled_dot_product import allowed
+from kernelproof.reference.attention.gradients import Gradients, kept, summed_over_groups
+from kernelproof.reference.attention.scaled_dot_product import Attention, allowed
 from kernelproof.spec.language import (
     Model,
     Mutant,
     Outputs,
     mutants,
+    option_words,
     rounding_mutants,
     tile_mutants,
 )
@@ -45,7 +46,8 @@ def _gradients(
     e: Gradients, probs: Array, d_scores: Array, rows: slice = slice(None)
 ) -> dict[str, Array]:
     """All gradients from P and dS: b hq tq tk; those of keys and values from these rows alone."""
-    x, turned, weights = e.forward, d_scores.swapaxes(-1, -2), probs.swapaxes(-1, -2)
+    x, turned = e.forward, d_scores.swapaxes(-1, -2)
+    weights = (_share(x) * probs).swapaxes(-1, -2)
     per_head = {
         "dk": x.scale * (turned[..., rows] @ x.q[..., rows, :]),
         "dv": weights[..., rows] @ e.d_out[..., rows, :],
@@ -58,7 +60,13 @@ def _replayed(e: Gradients, scores: Array, lse: Array | None = None) -> dict[str
     """All gradients for other scores (-inf where no key is seen), or for another lse."""
     lse = (e.forward.lse if lse is None else lse)[..., None]
     probs = np.where(np.isneginf(scores), 0, np.exp(scores - lse))
-    return _gradients(e, probs, probs * (e.d_out @ e.forward.v.swapaxes(-1, -2) - e.delta))
+    d_probs = _share(e.forward) * (e.d_out @ e.forward.v.swapaxes(-1, -2))
+    return _gradients(e, probs, probs * (d_probs - e.delta))
+
+
+def _share(x: Attention) -> Array | float:
+    """What dropout multiplied each weight by, for pairs that no mask hides."""
+    return 1.0 if x.weights is x.probs else kept(x)
 
 
 def _seeing(visible: Callable[[int, int, str], Array]) -> Model:
@@ -68,7 +76,8 @@ def _seeing(visible: Callable[[int, int, str], Array]) -> Model:
         if "causal" not in options:
             return None
         x = e.forward
-        seen = visible(*x.scores.shape[-2:], options["causal"])
+        tq, tk = x.scores.shape[-2:]
+        seen = visible(tq, tk, options["causal"])
         return _replayed(e, np.where(seen, x.scale * (x.q @ x.k.swapaxes(-1, -2)), -np.inf))
 
     return _changed(change)
@@ -164,11 +173,9 @@ def _empty_row_nan(e: Gradients, options: Options) -> Outputs | None:
 
 def _unreached(e: Gradients, options: Options) -> Outputs | None:
     """What no tile adds to stays as it was allocated."""
-    b, hkv, tk, _ = e.dk.shape
     seen = ~np.isneginf(e.forward.scores)
-    keys = (
-        seen.any(-2).reshape(b, hkv, -1, tk).any(2) if e.dq.size else np.zeros((b, hkv, tk), bool)
-    )
+    visible = seen.any(-2)[..., None]
+    keys = summed_over_groups(visible.astype(int), e.dk.shape[1])[..., 0] > 0
     if keys.all() and seen.any(-1).all():
         return None
     dk, dv = (np.where(keys[..., None], each, np.nan) for each in (e.dk, e.dv))
@@ -323,3 +330,52 @@ _ROUNDING = (
 
 GRADIENT_MUTANTS: tuple[Mutant, ...] = (*_EXACT, *_TILED, *_ROUNDING)
 """The bugs of a backward pass with causal and scale, and heads that share keys."""
+
+
+def _mask_ignored(e: Gradients, options: Options) -> Outputs | None:
+    if "mask" not in options:
+        return None
+    x = e.forward
+    seen = allowed(x.scores.shape, None, options.get("causal"))
+    return _replayed(e, np.where(seen, x.scale * (x.q @ x.k.swapaxes(-1, -2)), -np.inf))
+
+
+def _dropout_forgotten(e: Gradients, options: Options) -> Outputs | None:
+    """dP without the keep-mask."""
+    if "keep" not in options:
+        return None
+    d_probs = e.d_out @ e.forward.v.swapaxes(-1, -2)
+    return _gradients(e, e.forward.probs, e.forward.probs * (d_probs - e.delta))
+
+
+def _dropout_not_in_values(e: Gradients, options: Options) -> Outputs | None:
+    if "keep" not in options:
+        return None
+    dv = e.forward.probs.swapaxes(-1, -2) @ e.d_out
+    return {"dv": summed_over_groups(dv, e.dk.shape[1])}
+
+
+_OF_OPTIONS = mutants(
+    {
+        "mask-ignored": ("P is recomputed without the mask", _changed(_mask_ignored)),
+        "dropout-forgotten": (
+            "what dropout zeroed has a gradient: dP lacks the keep-mask",
+            _changed(_dropout_forgotten),
+        ),
+        "dropout-not-in-values": (
+            "dv is made of P as it was before dropout",
+            _changed(_dropout_not_in_values),
+        ),
+    }
+)
+_OPTION_OF = {"mask": "mask", "dropout": "keep", "causal": "causal"}
+
+
+def gradient_mutants(options: str, *, without: Sequence[str] = ()) -> tuple[Mutant, ...]:
+    """The bugs that the gradients of a variant with these options can have."""
+    taken = option_words(options)
+    return tuple(
+        m
+        for m in (*_EXACT, *_OF_OPTIONS, *_TILED, *_ROUNDING)
+        if m.name not in without and _OPTION_OF.get(m.name.partition("-")[0], taken[0]) in taken
+    )
