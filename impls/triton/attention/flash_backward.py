@@ -21,12 +21,14 @@ LOG2_E = tl.constexpr(math.log2(math.e))
 
 _SHARED = 200 << 10
 """Bytes for the tiles that a program holds, and for two that it visits."""
+_ROWS = 128
+"""Rows of out whose sums one program takes."""
 
 
 # in the signatures of kernels, one line per tensor
 # fmt: off
 @triton.jit
-def _rows(base, batch, head, rows, columns, stride_b, stride_h, stride_t, stride_d):
+def _tile(base, batch, head, rows, columns, stride_b, stride_h, stride_t, stride_d):
     """Pointers to a tile; 64-bit: positions times stride may exceed 2^31 elements."""
     start = base + batch * stride_b + head * stride_h
     return start + rows.to(tl.int64)[:, None] * stride_t + columns.to(tl.int64)[None, :] * stride_d
@@ -38,15 +40,10 @@ def _load(pointers, rows_in, columns_in):
 
 
 @triton.jit
-def _recompute(
-    q, k, v, d_out, lse, delta, rows, keys, tq, tk, offset, scale, CAUSAL: tl.constexpr
-):
-    """P and dS of one tile, 0 in padding and where a query does not see a key."""
-    seen = (rows < tq)[:, None] & (keys < tk)[None, :]
-    if CAUSAL:
-        seen = seen & (keys[None, :] <= rows[:, None] + offset)
+def _recompute(q, k, v, d_out, lse, delta, seen, scale):
+    """P and dS of one tile, 0 where a query does not see a key."""
     scores = tl.dot(q, tl.trans(k), input_precision="ieee") * (scale * LOG2_E)
-    probs = tl.exp2(tl.where(seen, scores - lse[:, None] * LOG2_E, float("-inf")))
+    probs = tl.exp2(tl.where(seen, scores - (lse * LOG2_E)[:, None], float("-inf")))
     d_probs = tl.dot(d_out, tl.trans(v), input_precision="ieee")
     return probs, probs * (d_probs - delta[:, None])
 
@@ -64,16 +61,16 @@ def _row_sums(
     head = (tl.program_id(0) // blocks % hq).to(tl.int64)
     rows, columns = tl.program_id(0) % blocks * ROWS + tl.arange(0, ROWS), tl.arange(0, BLOCK_DV)
     inside, columns_in = rows < tq, columns < dv
-    o = _rows(out, batch, head, rows, columns, stride_ob, stride_oh, stride_ot, stride_od)
-    g = _rows(d_out, batch, head, rows, columns, stride_gb, stride_gh, stride_gt, stride_gd)
-    o, g = _load(o, inside, columns_in).to(tl.float32), _load(g, inside, columns_in).to(tl.float32)
-    tl.store(delta + (batch * hq + head) * tq + rows, tl.sum(o * g, 1), mask=inside)
+    o_tile = _tile(out, batch, head, rows, columns, stride_ob, stride_oh, stride_ot, stride_od)
+    g_tile = _tile(d_out, batch, head, rows, columns, stride_gb, stride_gh, stride_gt, stride_gd)
+    terms = _load(o_tile, inside, columns_in).to(tl.float32) * _load(g_tile, inside, columns_in)
+    tl.store(delta + (batch * hq + head) * tq + rows, tl.sum(terms, 1), mask=inside)
 
 
 @triton.jit
 def _by_keys(
     q, k, v, d_out, lse, delta, dq, dk, dv,
-    scale, hkv, tq, tk, d, dv_size, offset,
+    scale, hkv, tq, tk, d, size_v, offset,
     stride_qb, stride_qh, stride_qt, stride_qd,
     stride_kb, stride_kh, stride_kt, stride_kd,
     stride_vb, stride_vh, stride_vt, stride_vd,
@@ -86,47 +83,56 @@ def _by_keys(
     blocks = tl.cdiv(tk, BLOCK_N)
     batch = (tl.program_id(0) // blocks // hkv).to(tl.int64)
     key_head = (tl.program_id(0) // blocks % hkv).to(tl.int64)
-    keys = tl.program_id(0) % blocks * BLOCK_N + tl.arange(0, BLOCK_N)
+    first_key = tl.program_id(0) % blocks * BLOCK_N
+    keys = first_key + tl.arange(0, BLOCK_N)
     dims, dims_v = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_DV)
-    keys_in, d_in, dv_in = keys < tk, dims < d, dims_v < dv_size
-    k_tile = _rows(k, batch, key_head, keys, dims, stride_kb, stride_kh, stride_kt, stride_kd)
-    v_tile = _rows(v, batch, key_head, keys, dims_v, stride_vb, stride_vh, stride_vt, stride_vd)
+    keys_in, d_in, dv_in = keys < tk, dims < d, dims_v < size_v
+    k_tile = _tile(k, batch, key_head, keys, dims, stride_kb, stride_kh, stride_kt, stride_kd)
+    v_tile = _tile(v, batch, key_head, keys, dims_v, stride_vb, stride_vh, stride_vt, stride_vd)
     k_tile, v_tile = _load(k_tile, keys_in, d_in), _load(v_tile, keys_in, dv_in)
 
     begin = 0
     if CAUSAL:  # the tile of the first query that sees the first key
-        begin = tl.maximum(tl.program_id(0) % blocks * BLOCK_N - offset, 0) // BLOCK_M * BLOCK_M
+        begin = tl.maximum(first_key - offset, 0) // BLOCK_M * BLOCK_M
+    whole_tile = tl.full((), BLOCK_M, tl.int64)
     dk_sum = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
     dv_sum = tl.zeros((BLOCK_N, BLOCK_DV), tl.float32)
     for member in range(GROUP):
         head = key_head * GROUP + member
-        for first in range(begin, tq, BLOCK_M):
-            rows = first + tl.arange(0, BLOCK_M)
+        rows = begin + tl.arange(0, BLOCK_M)
+        q_tile = _tile(q, batch, head, rows, dims, stride_qb, stride_qh, stride_qt, stride_qd)
+        g_tile = _tile(d_out, batch, head, rows, dims_v, stride_gb, stride_gh, stride_gt, stride_gd)
+        lse_rows = lse + batch * stride_lb + head * stride_lh + rows.to(tl.int64) * stride_lt
+        place = (batch * hkv * GROUP + head) * tq + rows
+        dq_tile = dq + place[:, None] * d + dims[None, :]
+        for _ in range(begin, tq, BLOCK_M):
             rows_in = rows < tq
-            q_tile = _rows(q, batch, head, rows, dims, stride_qb, stride_qh, stride_qt, stride_qd)
-            g_tile = _rows(
-                d_out, batch, head, rows, dims_v, stride_gb, stride_gh, stride_gt, stride_gd
-            )
-            lse_rows = lse + batch * stride_lb + head * stride_lh + rows.to(tl.int64) * stride_lt
-            place = (batch * hkv * GROUP + head) * tq + rows
-            q_tile, g_tile = _load(q_tile, rows_in, d_in), _load(g_tile, rows_in, dv_in)
+            seen = rows_in[:, None] & keys_in[None, :]
+            if CAUSAL:
+                seen = seen & (keys[None, :] <= (rows + offset)[:, None])
+            queries, d_outs = _load(q_tile, rows_in, d_in), _load(g_tile, rows_in, dv_in)
             probs, d_scores = _recompute(
-                q_tile, k_tile, v_tile, g_tile,
+                queries, k_tile, v_tile, d_outs,
                 tl.load(lse_rows, mask=rows_in, other=0.0),
                 tl.load(delta + place, mask=rows_in, other=0.0),
-                rows, keys, tq, tk, offset, scale, CAUSAL,
+                seen, scale,
             )
-            weights, d_scores = probs.to(g_tile.dtype), d_scores.to(q_tile.dtype)
-            dv_sum = tl.dot(tl.trans(weights), g_tile, dv_sum, input_precision="ieee")
-            dk_sum = tl.dot(tl.trans(d_scores), q_tile, dk_sum, input_precision="ieee")
+            weights, d_scores = probs.to(d_outs.dtype), d_scores.to(queries.dtype)
+            dv_sum = tl.dot(tl.trans(weights), d_outs, dv_sum, input_precision="ieee")
+            dk_sum = tl.dot(tl.trans(d_scores), queries, dk_sum, input_precision="ieee")
             if PASSES == 1:
                 part = tl.dot(d_scores, k_tile, input_precision="ieee") * scale
-                dq_tile = dq + place[:, None] * d + dims[None, :]
                 tl.atomic_add(dq_tile, part, mask=rows_in[:, None] & d_in[None, :], sem="relaxed")
+                dq_tile += whole_tile * d
+            rows += BLOCK_M
+            place += BLOCK_M
+            q_tile += whole_tile * stride_qt
+            g_tile += whole_tile * stride_gt
+            lse_rows += whole_tile * stride_lt
 
     place = (batch * hkv + key_head) * tk + keys
     dk_tile = dk + place[:, None] * d + dims[None, :]
-    dv_tile = dv + place[:, None] * dv_size + dims_v[None, :]
+    dv_tile = dv + place[:, None] * size_v + dims_v[None, :]
     dk_sum = (dk_sum * scale).to(dk.dtype.element_ty)
     tl.store(dk_tile, dk_sum, mask=keys_in[:, None] & d_in[None, :])
     tl.store(dv_tile, dv_sum.to(dv.dtype.element_ty), mask=keys_in[:, None] & dv_in[None, :])
@@ -135,7 +141,7 @@ def _by_keys(
 @triton.jit
 def _by_queries(
     q, k, v, d_out, lse, delta, dq,
-    scale, hkv, tq, tk, d, dv_size, offset,
+    scale, hkv, tq, tk, d, size_v, offset,
     stride_qb, stride_qh, stride_qt, stride_qd,
     stride_kb, stride_kh, stride_kt, stride_kd,
     stride_vb, stride_vh, stride_vt, stride_vd,
@@ -151,31 +157,35 @@ def _by_queries(
     batch = (tl.program_id(0) // blocks // (hkv * GROUP)).to(tl.int64)
     head = (tl.program_id(0) // blocks % (hkv * GROUP)).to(tl.int64)
     key_head = head // GROUP
-    rows = block * BLOCK_M + tl.arange(0, BLOCK_M)
+    rows, keys = block * BLOCK_M + tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_N)
     dims, dims_v = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_DV)
-    rows_in, d_in, dv_in = rows < tq, dims < d, dims_v < dv_size
+    rows_in, d_in, dv_in = rows < tq, dims < d, dims_v < size_v
     place = (batch * hkv * GROUP + head) * tq + rows
-    q_tile = _rows(q, batch, head, rows, dims, stride_qb, stride_qh, stride_qt, stride_qd)
-    g_tile = _rows(d_out, batch, head, rows, dims_v, stride_gb, stride_gh, stride_gt, stride_gd)
+    q_tile = _tile(q, batch, head, rows, dims, stride_qb, stride_qh, stride_qt, stride_qd)
+    g_tile = _tile(d_out, batch, head, rows, dims_v, stride_gb, stride_gh, stride_gt, stride_gd)
+    k_tile = _tile(k, batch, key_head, keys, dims, stride_kb, stride_kh, stride_kt, stride_kd)
+    v_tile = _tile(v, batch, key_head, keys, dims_v, stride_vb, stride_vh, stride_vt, stride_vd)
     lse_rows = lse + batch * stride_lb + head * stride_lh + rows.to(tl.int64) * stride_lt
-    q_tile, g_tile = _load(q_tile, rows_in, d_in), _load(g_tile, rows_in, dv_in)
+    queries, d_outs = _load(q_tile, rows_in, d_in), _load(g_tile, rows_in, dv_in)
     lse_rows = tl.load(lse_rows, mask=rows_in, other=0.0)
     row_sums = tl.load(delta + place, mask=rows_in, other=0.0)
 
     end = tk
     if CAUSAL:  # what the last query sees
         end = tl.maximum(tl.minimum(tl.minimum((block + 1) * BLOCK_M, tq) + offset, tk), 0)
+    whole_tile = tl.full((), BLOCK_N, tl.int64)
     dq_sum = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
-    for first in range(0, end, BLOCK_N):
-        keys = first + tl.arange(0, BLOCK_N)
-        k_tile = _rows(k, batch, key_head, keys, dims, stride_kb, stride_kh, stride_kt, stride_kd)
-        v_tile = _rows(v, batch, key_head, keys, dims_v, stride_vb, stride_vh, stride_vt, stride_vd)
-        k_tile, v_tile = _load(k_tile, keys < tk, d_in), _load(v_tile, keys < tk, dv_in)
-        _, d_scores = _recompute(
-            q_tile, k_tile, v_tile, g_tile, lse_rows, row_sums,
-            rows, keys, tq, tk, offset, scale, CAUSAL,
-        )
-        dq_sum = tl.dot(d_scores.to(k_tile.dtype), k_tile, dq_sum, input_precision="ieee")
+    for _ in range(0, end, BLOCK_N):
+        keys_in = keys < tk
+        seen = keys_in[None, :]
+        if CAUSAL:
+            seen = seen & (keys[None, :] <= (rows + offset)[:, None])
+        k_rows, v_rows = _load(k_tile, keys_in, d_in), _load(v_tile, keys_in, dv_in)
+        _, d_scores = _recompute(queries, k_rows, v_rows, d_outs, lse_rows, row_sums, seen, scale)
+        dq_sum = tl.dot(d_scores.to(k_rows.dtype), k_rows, dq_sum, input_precision="ieee")
+        keys += BLOCK_N
+        k_tile += whole_tile * stride_kt
+        v_tile += whole_tile * stride_vt
 
     dq_tile = dq + place[:, None] * d + dims[None, :]
     dq_sum = (dq_sum * scale).to(dq.dtype.element_ty)
@@ -186,11 +196,10 @@ def _by_queries(
 
 
 def _tiles(tq: int, tk: int, row_bytes: int) -> tuple[int, int]:
-    """Queries and keys of a tile: no larger than the sequences, and what fits on chip."""
+    """Queries and keys of a tile: no more than the sequences need, and what fits on chip."""
     queries, keys = (max(16, triton.next_power_of_2(min(size, 128))) for size in (tq, tk))
-    queries = min(queries, 64)
     while (2 * queries + keys) * row_bytes > _SHARED:
-        queries, keys = (queries, keys // 2) if keys >= queries else (queries // 2, keys)
+        queries, keys = (queries, keys // 2) if keys > queries else (queries // 2, keys)
     return queries, keys
 
 
@@ -214,6 +223,7 @@ def gradients(
         "BLOCK_DV": padded_v,
         "BLOCK_M": tile_m,
         "BLOCK_N": tile_n,
+        "num_warps": 8 if tile_m * tile_n > 64 * 64 else 4,
         "num_stages": 2,
     }
     delta = torch.empty(b, hq, tq, dtype=torch.float32, device=q.device)
@@ -223,11 +233,11 @@ def gradients(
     else:
         dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     if delta.numel():
-        grid = (triton.cdiv(tq, 64) * b * hq,)
+        grid = (triton.cdiv(tq, _ROWS) * b * hq,)
         _row_sums[grid](
             *(out, d_out, delta, hq, tq, size_v, *out.stride(), *d_out.stride()),
             BLOCK_DV=padded_v,
-            ROWS=64,
+            ROWS=_ROWS,
         )
     if dk.numel():
         grid = (triton.cdiv(tk, tile_n) * b * hkv,)

@@ -14,10 +14,11 @@ from kernelproof.spec.domain import Arrays, Domain, Family, families
 
 SMOKE = (
     "b2.hq4.hkv2.tq64.tk64.d32/default/normal",
-    "b1.hq4.hkv2.tq33.tk129.d32.dv48/causal-bottom-right/normal",
+    "b1.hq2.hkv1.tq33.tk129.d32.dv48/causal-bottom-right/normal",
     "b1.hq3.hkv1.tq100.tk70.d32/causal-top-left/large-logit",
     "b1.hq2.hkv2.tq40.tk100.d64/default/heavy-tailed",
-    "b1.hq2.hkv1.tq40.tk100.d32/default/value-offset",
+    "b1.hq2.hkv1.tq99.tk99.d32/default/balanced",
+    "b1.hq2.hkv1.tq99.tk99.d32/causal-top-left/balanced",
     # one sum of more than 4096 equal terms each: over the keys, over the queries
     "b1.hq1.hkv1.tq2.tk5400.d16/default/stagnant",
     "b1.hq1.hkv1.tq5400.tk2.d16/default/stagnant",
@@ -25,8 +26,8 @@ SMOKE = (
 
 CORE = (
     *(
-        f"b1.hq4.hkv2.tq96.tk160.d64/default/{family}"
-        for family in ("huge", "positive-value", "cancelling", "rising", "plateau", "tiny-value")
+        f"b1.hq2.hkv1.tq96.tk160.d64/default/{family}"
+        for family in ("huge", "value-offset", "cancelling", "rising", "plateau", "tiny-value")
     ),
     "b1.hq2.hkv1.tq96.tk160.d64/causal-top-left/captured",
     "b2.hq6.hkv2.tq70.tk50.d128/causal-bottom-right+scale-0.3/normal",
@@ -48,6 +49,22 @@ def _stagnant(
     return drawn
 
 
+def _balanced(
+    rng: np.random.Generator, shapes: Mapping[str, tuple[int, ...]], options: Mapping[str, Any]
+) -> Arrays:
+    """Zero queries, keys all alike, and whole numbers as values that add up to 0 in threes; d_out
+    grows with the number of keys that a query sees under causal, and changes sign."""
+    drawn = {name: np.zeros(shape) for name, shape in shapes.items()}
+    drawn["k"] += 1
+    threes = drawn["v"].shape[-2] // 3
+    v = rng.integers(-60, 60, (*drawn["v"].shape[:-2], threes, 3, drawn["v"].shape[-1]))
+    v[..., 2, :] = -v[..., 0, :] - v[..., 1, :]
+    drawn["v"][..., : 3 * threes, :] = v.reshape(*v.shape[:-3], 3 * threes, v.shape[-1])
+    rows = np.arange(drawn["d_out"].shape[-2])[:, None]
+    drawn["d_out"] += (rows + 1) * np.where(rows % 2, -1.0, 1.0)
+    return drawn
+
+
 def _gradient_families() -> Mapping[str, Family]:
     """The families of attention that are used here, with d_out: b hq tq dv, normal."""
     used = {case.split("/")[2] for case in (*SMOKE, *CORE)}
@@ -56,8 +73,11 @@ def _gradient_families() -> Mapping[str, Family]:
         for name, family in FAMILIES.items()
         if name in used
     }
-    stagnant = "zero logits, gradients of equal terms: narrow sums stop growing, or overflow"
-    return {**shared, **families(generic={}, coherent={"stagnant": (stagnant, _stagnant)})}
+    own = {
+        "stagnant": ("gradients of equal terms: narrow sums stop growing, or overflow", _stagnant),
+        "balanced": ("gradients whose terms cancel: what each is rounded to shows", _balanced),
+    }
+    return {**shared, **families(generic={}, coherent=own)}
 
 
 def gradient_domain(options: str) -> Domain:

@@ -11,7 +11,7 @@ from kernelproof.spec.language import Clause, Growth
 
 def gradient_clauses(heads: str) -> tuple[Clause, ...]:
     """All clauses, with cases for ``heads`` (``hq4.hkv2``)."""
-    return (*_clauses(heads), *gradient_properties(heads), *_cost_clauses(heads), *_growing())
+    return (*_clauses(heads), *gradient_properties(), *_cost_clauses(heads), *_growing())
 
 
 def _cost_clauses(h: str) -> tuple[Clause, ...]:
@@ -23,7 +23,7 @@ def _cost_clauses(h: str) -> tuple[Clause, ...]:
             # tiles beyond the diagonal
             f"b1.{h}.tq200.tk200.d16/causal-top-left/normal",
             # long enough for a tq x tk scratch to stand out from any workspace
-            "b1.hq2.hkv1.tq600.tk600.d16/default/normal",
+            "b1.hq2.hkv1.tq450.tk450.d16/default/normal",
         ),
         core=(f"b1.{h}.tq130.tk100.d64/causal-bottom-right/normal",),
     )
@@ -85,7 +85,7 @@ def _clauses(h: str) -> tuple[Clause, ...]:
         ),
         Clause(
             "attention.gradient.groups",
-            "dk and dv of key/value head h // g are sums over its query heads h, g = hq / hkv, for any "
+            "dk and dv of a key/value head are sums over its g = hq / hkv query heads, for any "
             "number of groups.",
             "semantics",
             smoke=["b2.hq6.hkv3.tq17.tk33.d32/default/normal"],
@@ -134,7 +134,7 @@ def _clauses(h: str) -> tuple[Clause, ...]:
             "attention.gradient.deterministic",
             "The same call twice gives equal bits, unless the implementation declares atomics.",
             "integrity",
-            smoke=[f"b2.{h}.tq65.tk70.d32/causal-bottom-right/normal"],
+            smoke=["b2.hq2.hkv1.tq65.tk70.d32/causal-bottom-right/normal"],
             repeat=True,
         ),
     )

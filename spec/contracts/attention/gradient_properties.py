@@ -96,8 +96,8 @@ def _past_kept(point: Point) -> Posed:
     return Posed((changed(point, "as drawn", {}), later), agree)
 
 
-_SMALL = "b2.{h}.tq17.tk33.d32/default/normal"
-_CAUSAL = "b2.{h}.tq33.tk40.d32/causal-bottom-right/normal"
+_SMALL = "b2.hq2.hkv1.tq17.tk33.d32/default/normal"
+_CAUSAL = "b2.hq2.hkv1.tq33.tk40.d32/causal-bottom-right/normal"
 
 _PROPERTIES = {
     "gradients-doubled": (
@@ -129,14 +129,14 @@ _PROPERTIES = {
 }
 
 
-def gradient_properties(heads: str) -> tuple[Clause, ...]:
-    """One clause per property, with cases for ``heads`` (``hq4.hkv2``)."""
+def gradient_properties() -> tuple[Clause, ...]:
+    """One clause per property."""
     return tuple(
         Clause(
             f"attention.property.{name}",
             sentence,
             "properties",
-            tuple(case.format(h=heads) for case in smoke),
+            smoke,
             relation=relation,
         )
         for name, (sentence, relation, smoke) in _PROPERTIES.items()
