@@ -173,13 +173,13 @@ def _empty_row_nan(e: Gradients, options: Options) -> Outputs | None:
 
 def _unreached(e: Gradients, options: Options) -> Outputs | None:
     """What no tile adds to stays as it was allocated."""
-    seen = ~np.isneginf(e.forward.scores)
-    visible = seen.any(-2)[..., None]
+    seen: Array = ~np.isneginf(e.forward.scores)
+    visible = np.any(seen, -2)[..., None]
     keys = summed_over_groups(visible.astype(int), e.dk.shape[1])[..., 0] > 0
     if keys.all() and seen.any(-1).all():
         return None
     dk, dv = (np.where(keys[..., None], each, np.nan) for each in (e.dk, e.dv))
-    return {"dq": np.where(seen.any(-1)[..., None], e.dq, np.nan), "dk": dk, "dv": dv}
+    return {"dq": np.where(np.any(seen, -1)[..., None], e.dq, np.nan), "dk": dk, "dv": dv}
 
 
 def _last_queries_dropped(tile: int) -> Model:
