@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from kernelproof.spec.contracts.attention.cases import attention_domain, with_inputs
+from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.families import FAMILIES
-from kernelproof.spec.domain import Arrays, Domain, Family, families
+from kernelproof.spec.domain import Arrays, Domain, Family, families, with_inputs
 
 SMOKE = (
     "b2.hq4.hkv2.tq64.tk64.d32/default/normal",
