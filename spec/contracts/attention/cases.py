@@ -117,14 +117,15 @@ def attention_domain(
         smoke=(*cases(SMOKE), *smoke),
         core=(*cases(CORE), *core),
         full=cases(FULL),
-        constrain=_constrain,
+        constrain=check_point,
         coherent=lambda options: (
             abs(float(options.get("scale", 1))) < 0.01
         ),  # weights are nearly equal
     )
 
 
-def _constrain(x: dict[str, int], options: Mapping[str, Scalar], family: str) -> None:
+def check_point(x: dict[str, int], options: Mapping[str, Scalar], family: str) -> None:
+    """Raise ValueError where sizes, options and family do not go together."""
     if family == "captured":
         check_captured(x, max(x["tq"], x["tk"]))
     if family == "masked-huge" and "mask" not in options:

@@ -341,12 +341,17 @@ _OPTION_OF = {"mask": "mask", "dropout": "keep", "causal": "causal"}
 def attention_mutants(options: str, *, without: Sequence[str] = ()) -> tuple[Mutant, ...]:
     """The bugs that a variant with these options can have."""
     taken = option_words(options)
-    wanted = {"mask-finite": "causal"}  # it shows in rows that causal empties, too
+    # it shows in rows that causal or lengths empty, too
+    wanted = {"mask-finite": ("causal", "lengths")}
+
+    def possible(name: str) -> bool:
+        option = _OPTION_OF.get(name.partition("-")[0], taken[0])
+        return bool({*wanted.get(name, (option,))} & {*taken})
+
     return tuple(
         m
         for m in (*_SHARED, *_PADDING, *ROUNDING_MUTANTS)
-        if m.name not in without
-        and wanted.get(m.name, _OPTION_OF.get(m.name.partition("-")[0], taken[0])) in taken
+        if m.name not in without and possible(m.name)
     )
 
 

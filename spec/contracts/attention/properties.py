@@ -35,6 +35,7 @@ Agreements = Iterable[Agreement]
 MASKED = ("mask", "scale")
 CAUSAL = ("mask", "causal", "scale")
 DECODED = ("mask", "scale", "causal-bottom-right")
+RAGGED = (*CAUSAL, "lengths")
 EXTENDED = np.longdouble
 """Format of the plain formulas: finer than what they judge."""
 
@@ -52,6 +53,12 @@ def _mask(point: Point, axis: int, index: Any) -> dict[str, Array]:
     if along < 0 or mask.shape[along] == 1:
         return {"mask": mask}
     return {"mask": np.ascontiguousarray(mask[(slice(None),) * along + (index,)])}
+
+
+def _lengths(point: Point, order: Array) -> dict[str, Array]:
+    """The lengths of the sequences, if any, in another order."""
+    lengths = point.options.get("lengths")
+    return {} if lengths is None else {"lengths": lengths[order]}
 
 
 def _seen(point: Point) -> Array:
@@ -82,7 +89,8 @@ def _keys_permuted(point: Point) -> Posed:
 
 def _batch_permuted(point: Point) -> Posed:
     order = cycle(point.rng, len(point.inputs["q"]))
-    moved = changed(point, "batch permuted", _mask(point, -4, order), **point.moved(b=order))
+    options = {**_mask(point, -4, order), **_lengths(point, order)}
+    moved = changed(point, "batch permuted", options, **point.moved(b=order))
     return Posed((_drawn(point), moved), lambda one, got: agreeing(1, got, one, lambda n: n[order]))
 
 
@@ -365,31 +373,35 @@ _PROPERTIES: Mapping[str, _Property] = {
     ),
     "batch-permuted": _Property(
         "Permuting the batch permutes the outputs.",
-        Relation(_batch_permuted, CAUSAL),
+        Relation(_batch_permuted, RAGGED),
         ("b3.{h}.tq17.tk33.d32/default/normal",),
-        ("b4.{h}.tq17.tk40.d32/mask-padding/normal", *_WITH_CAUSAL),
+        (
+            "b4.{h}.tq17.tk40.d32/mask-padding/normal",
+            "b4.{h}.tq1.tk40.d32/lengths-ragged/normal",
+            *_WITH_CAUSAL,
+        ),
     ),
     "heads-permuted": _Property(
         "Permuting the groups of heads, and the query heads within one, permutes the outputs.",
-        Relation(_heads_permuted, CAUSAL),
+        Relation(_heads_permuted, RAGGED),
         (_SMALL,),
         ("b2.{h}.tq17.tk40.d32/mask-per-head/normal", *_WITH_CAUSAL),
     ),
     "logits-shifted": _Property(
         "A constant added to all logits of a row changes nothing but lse, which moves by it.",
-        Relation(_logits_shifted, CAUSAL),
+        Relation(_logits_shifted, RAGGED),
         (_SMALL,),
         ("b1.{h}.tq40.tk70.d64/default/normal", *_WITH_CAUSAL, *_WITH_MASK),
     ),
     "values-doubled": _Property(
         "Doubling the values doubles out and leaves lse.",
-        Relation(_values_doubled, CAUSAL),
+        Relation(_values_doubled, RAGGED),
         (_SMALL,),
         (*_PLAIN, *_WITH_CAUSAL),
     ),
     "values-split": _Property(
         "out is the sum of what the values of even and of odd keys give, each beside zeros.",
-        Relation(_values_split, CAUSAL),
+        Relation(_values_split, RAGGED),
         (_SMALL,),
         (*_PLAIN, *_WITH_CAUSAL, *_WITH_MASK),
     ),

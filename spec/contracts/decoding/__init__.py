@@ -1,0 +1,1 @@
+"""What decoding attention is: one query per sequence, keys of given lengths, splits merged."""
