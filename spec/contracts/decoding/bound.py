@@ -5,17 +5,19 @@ off by, all logits of the split are: an error of L_s and of the exponential is o
 and so is a relative error of out_s, whose elements may each have another.
 
 For a key of the split with logit S: S <= L_s <= L, hence |L_s| <= M = max(|S|, |L|); its maximum
-lies between, so that the logarithm of its row sum is at most L - S. One merge rounds
+lies between, so that the logarithm of its row sum is at most L - S. A merge rounds
 
     L_s:  the logarithm 2 u (L - S), the sum u M, the change of base 2 u M, its storage;
     the share e^(L_s - L), as any exponential;
     its product with out_s, the division that made out_s, and the sum: 3 u.
 
-Splits may be merged one after another, each merge with an lse of its own: as many merges as splits.
+All splits are merged at once, or as a tree in which each merge leaves an lse of its own; one after
+another they may each rescale what came before, as blocks of an online softmax do.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -24,16 +26,21 @@ import numpy.typing as npt
 from kernelproof.reference.attention.flash_decoding import SplitAttention
 from kernelproof.spec.contracts.attention.bound import score_error
 from kernelproof.spec.contracts.attention.spread import Parts, score_spread, softmax_of
-from kernelproof.spec.contracts.softmax.bound import blocks_of, exponent_error, seen
+from kernelproof.spec.contracts.softmax.bound import (
+    EXP_UNITS,
+    blocks_of,
+    exponent_error,
+    seen,
+)
 from kernelproof.spec.rounding import Rounding
 
 Array = npt.NDArray[Any]
 
 
-def merges(exact: SplitAttention) -> int:
-    """The most splits that hold a key; where their number is free, as many as tiles of keys."""
+def most_parts(exact: SplitAttention) -> int:
+    """The most splits that hold a key; where their number is free, as many as blocks of keys."""
     tk = exact.scores.shape[-1]
-    return blocks_of(tk) if exact.splits is None else min(exact.splits, tk)
+    return max(blocks_of(tk) if exact.splits is None else min(exact.splits, tk), 1)
 
 
 def merging_error(exact: SplitAttention, rounding: Rounding) -> Array:
@@ -41,9 +48,12 @@ def merging_error(exact: SplitAttention, rounding: Rounding) -> Array:
     u, scores = rounding.accumulate, seen(exact.scores)
     lse = seen(exact.lse)[..., None]
     largest, below = np.maximum(abs(scores), abs(lse)), np.maximum(lse - scores, 0.0)
-    rounded = u * (2 * below + 3 * largest) + rounding.statistics.unit * largest
-    share = exponent_error(lse - below, lse, u, blocks=1) + 3 * u
-    error: Array = merges(exact) * (rounded + share)
+    stored = u * (2 * below + 3 * largest) + rounding.statistics.unit * largest
+    parts = most_parts(exact)
+    levels = max(math.ceil(math.log2(parts)), 1)
+    share = exponent_error(lse - below, lse, u, blocks=1)
+    rescales = (EXP_UNITS + 3) * u * parts
+    error: Array = levels * (stored + share) + rescales
     return error
 
 

@@ -67,14 +67,14 @@ HEADS = "hq4.hkv2"
 """Groups of two query heads, in the cases of clauses."""
 
 SMOKE = (
-    "b2.hq4.hkv2.tk257.d64/default/normal",
-    "b2.hq6.hkv3.tk200.d64.dv32/splits-3/heavy-tailed",
-    "b3.hq8.hkv2.tk300.d64/lengths-ragged+splits-2/normal",
-    "b4.hq4.hkv2.tk70.d32/lengths-some-empty+splits-8/large-logit",
+    "b1.hq4.hkv2.tk257.d64/default/normal",
+    "b1.hq6.hkv3.tk200.d64.dv32/splits-3/heavy-tailed",
+    "b3.hq8.hkv2.tk200.d64/lengths-ragged+splits-2/normal",
+    "b3.hq4.hkv2.tk70.d32/lengths-some-empty+splits-8/large-logit",
     "b1.hq4.hkv2.tk200.d64/splits-8/rising",
     "b1.hq2.hkv1.tk4500.d16/splits-3/stagnant",
     "b1.hq4.hkv2.tk100.d32/splits-2/plateau",
-    "b2.hq16.hkv4.tk512.d64/splits-3/positive-value",
+    "b2.hq32.hkv2.tk512.d64/splits-3/positive-value",
     "b1.hq4.hkv2.tk100.d32/splits-2/value-offset",
     "b1.hq4.hkv2.tk100.d32/splits-2/tiny-value",
     "b1.hq4.hkv2.tk100.d32/splits-2/one-hot",
@@ -83,15 +83,15 @@ SMOKE = (
 
 CORE = (
     *(
-        f"b2.hq4.hkv2.tk333.d64/lengths-ragged+splits-3/{family}"
+        f"b2.hq4.hkv2.tk200.d64/lengths-ragged+splits-3/{family}"
         for family in (
             *("normal", "heavy-tailed", "large-logit", "huge", "uniform", "zero-query"),
             *("unit-value", "cancelling", "sink", "one-hot"),
         )
     ),
     "b1.hq4.hkv1.tk2048.d16/splits-8/faint",
-    "b8.hq16.hkv2.tk400.d128/lengths-ragged+splits-2/normal",
-    "b2.hq4.hkv2.tk1024.d80/splits-400/normal",
+    "b4.hq16.hkv1.tk400.d128/lengths-ragged+splits-2/normal",
+    "b1.hq4.hkv2.tk1024.d80/splits-400/normal",
     "b3.hq8.hkv4.tk256.d32/lengths-ragged+splits-3/captured",
 )
 

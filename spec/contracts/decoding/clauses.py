@@ -60,7 +60,7 @@ OWN = (
         "splits is the number of parts into which the keys are dealt, from 1 to more than there "
         "are keys; the result does not depend on it.",
         "semantics",
-        smoke=[f"b1.{HEADS}.tk200.d32/splits-{n}/normal" for n in (1, 2, 3, 400)],
+        smoke=[f"b1.{HEADS}.tk140.d32/splits-{n}/normal" for n in (1, 2, 400)],
         core=[f"b2.{HEADS}.tk{tk}.d64/splits-8/normal" for tk in (1, 7, 64, 511, 513, 1100)],
     ),
     Clause(
@@ -69,7 +69,7 @@ OWN = (
         "semantics",
         smoke=[
             f"b2.{HEADS}.tk5.d32/splits-8/normal",
-            f"b3.{HEADS}.tk200.d32/lengths-ragged+splits-8/normal",
+            f"b3.{HEADS}.tk100.d32/lengths-ragged+splits-8/normal",
         ],
         core=[f"b3.{HEADS}.tk300.d64/lengths-one+splits-3/normal"],
     ),
@@ -102,15 +102,15 @@ COSTS = (
         "attention",
         *("traffic", "footprint", "flops", "exps", "memory"),
         smoke=(
-            f"b2.{HEADS}.tk300.d64/splits-3/normal",
-            f"b3.{HEADS}.tk500.d64/lengths-ragged+splits-4/normal",
-            f"b4.{HEADS}.tk200.d32.dv48/lengths-some-empty+splits-8/normal",
-            # long enough for a copy of the keys to stand out from any workspace
-            f"b1.{HEADS}.tk2000.d64/splits-2/normal",
+            f"b1.{HEADS}.tk300.d64/splits-3/normal",
+            f"b3.{HEADS}.tk300.d64/lengths-ragged+splits-2/normal",
+            f"b4.{HEADS}.tk100.d32.dv48/lengths-some-empty+splits-8/normal",
+            # heads enough for a copy of the keys for each to stand out from any workspace
+            "b1.hq8.hkv1.tk600.d64/splits-4/normal",
         ),
         core=(
             f"b2.{HEADS}.tk130.d80/default/normal",
-            "b1.hq8.hkv1.tk600.d64/splits-400/normal",
+            f"b1.{HEADS}.tk600.d64/splits-400/normal",
             f"b2.{HEADS}.tk300.d128/lengths-one+splits-3/normal",
         ),
     ),
