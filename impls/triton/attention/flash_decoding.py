@@ -65,11 +65,12 @@ def _attend_split(
     row, lanes = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_N)
     dims, dims_v = tl.arange(0, BLOCK_D).to(tl.int64), tl.arange(0, BLOCK_DV).to(tl.int64)
     inside, head = row < GROUP, key_head * GROUP + row
+    in_d, in_dv = dims < d, dims_v < dv
     q_rows = q + batch * stride_qb + head[:, None] * stride_qh
     k_head = k + batch * stride_kb + key_head * stride_kh + dims[:, None] * stride_kd
     v_head = v + batch * stride_vb + key_head * stride_vh + dims_v[None, :] * stride_vd
     queries = tl.load(
-        q_rows + dims[None, :] * stride_qd, mask=inside[:, None] & (dims < d)[None, :], other=0.0
+        q_rows + dims[None, :] * stride_qd, mask=inside[:, None] & in_d[None, :], other=0.0
     )
 
     total = tl.zeros((BLOCK_M,), tl.float32)
@@ -79,7 +80,7 @@ def _attend_split(
         key = (first + lanes).to(tl.int64)
         there = key < end
         k_tile = tl.load(
-            k_head + key[None, :] * stride_kt, mask=there[None, :] & (dims < d)[:, None], other=0.0
+            k_head + key[None, :] * stride_kt, mask=there[None, :] & in_d[:, None], other=0.0
         )
         scores = tl.dot(queries, k_tile, input_precision="ieee") * (scale * LOG2_E)
         scores = tl.where(there[None, :], scores, float("-inf"))
@@ -88,7 +89,7 @@ def _attend_split(
         rescale = tl.exp2(top - new)
         total = total * rescale + tl.sum(weights, 1)
         v_tile = tl.load(
-            v_head + key[:, None] * stride_vt, mask=there[:, None] & (dims_v < dv)[None, :], other=0.0
+            v_head + key[:, None] * stride_vt, mask=there[:, None] & in_dv[None, :], other=0.0
         )
         sums *= rescale[:, None]
         sums = tl.dot(weights.to(v_tile.dtype), v_tile, sums, input_precision="ieee")
@@ -98,7 +99,7 @@ def _attend_split(
     tl.store(
         partial + place[:, None] * dv + dims_v[None, :],
         sums / total[:, None],
-        mask=inside[:, None] & (dims_v < dv)[None, :],
+        mask=inside[:, None] & in_dv[None, :],
     )
     tl.store(partial_lse + place, top + tl.log2(total), mask=inside)  # in base 2
 
@@ -117,7 +118,7 @@ def _merge(
     total = tl.zeros((), tl.float32)
     top = tl.full((), float("-inf"), tl.float32)
     sums = tl.zeros((BLOCK_DV,), tl.float32)
-    for part in range(0, parts):
+    for part in range(parts):
         part_lse = tl.load(partial_lse + row * SPLITS + part)
         part_out = tl.load(partial + (row * SPLITS + part) * dv + dims, mask=dims < dv, other=0.0)
         new = tl.maximum(top, part_lse)
@@ -183,14 +184,14 @@ def flash_decoding(
     stride_lengths = 0 if lengths is None else lengths.stride(0)
     shared = {"SPLITS": splits, "RAGGED": lengths is not None, "BLOCK_N": block_n}
     # fmt: off
-    _attend_split[b * hkv * splits,](
+    _attend_split[(b * hkv * splits,)](
         q, k, v, lengths, partial, partial_lse,
         1 / math.sqrt(d) if scale is None else scale, hkv, tk, d, dv,
         q.stride(0), q.stride(1), q.stride(3), *k.stride(), *v.stride(), stride_lengths,
         GROUP=hq // hkv, BLOCK_M=max(16, triton.next_power_of_2(hq // hkv)),
         BLOCK_D=padded, BLOCK_DV=padded_v, **shared,
     )
-    _merge[b * hq,](
+    _merge[(b * hq,)](
         partial, partial_lse, lengths, out, lse,
         hq, tk, dv, stride_lengths, BLOCK_DV=padded_v, **shared,
     )

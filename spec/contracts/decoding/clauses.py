@@ -22,7 +22,9 @@ def of_one_query(clauses: Iterable[Clause]) -> Iterator[Clause]:
 
 
 def _one_query(cases: Sequence[str]) -> tuple[str, ...]:
-    with_one = (re.sub(r"\.tq\d+\b", "", re.sub(r"/causal-[a-z-]+/", "/default/", c)) for c in cases)
+    with_one = (
+        re.sub(r"\.tq\d+\b", "", re.sub(r"/causal-[a-z-]+/", "/default/", c)) for c in cases
+    )
     return tuple(dict.fromkeys(with_one))
 
 
@@ -52,7 +54,11 @@ OWN = (
         smoke=[f"b3.{HEADS}.tk70.d32/lengths-ragged/normal/sliced"],
         core=[
             f"b3.{HEADS}.tk200.d64/lengths-{name}+splits-3/normal/{layout}"
-            for name, layout in (("ragged", "mixed"), ("one", "transposed"), ("some-empty", "offset"))
+            for name, layout in (
+                ("ragged", "mixed"),
+                ("one", "transposed"),
+                ("some-empty", "offset"),
+            )
         ],
     ),
     Clause(
@@ -126,7 +132,9 @@ COSTS = (
 )
 
 DECODING_CLAUSES = (
-    *of_one_query((*attention_clauses(HEADS, "lengths, scale", without=("shape.empty",), own=("splits",)),)),
+    *of_one_query(
+        (*attention_clauses(HEADS, "lengths, scale", without=("shape.empty",), own=("splits",)),)
+    ),
     *of_one_query([GROUPS]),
     *OWN,
     *PROPERTIES,

@@ -83,7 +83,10 @@ def _empty_counted(tile: int) -> Model:
 DECODING_MUTANTS = (
     *mutants(
         {
-            "lengths-ignored": ("every key is read, whatever the lengths", changed_options(lengths=None)),
+            "lengths-ignored": (
+                "every key is read, whatever the lengths",
+                changed_options(lengths=None),
+            ),
             "lengths-one-more": (
                 "one key beyond each length is read",
                 changed_options(lengths=lambda n: n + 1),
