@@ -594,6 +594,21 @@ def test_equal_weights_have_the_bound_that_one_works_out_by_hand(dtype, u, store
     assert np.allclose(expected.bounds["out"], out, rtol=0.01, atol=0)
 
 
+@pytest.mark.parametrize(("splits", "parts", "levels"), [(1, 1, 1), (4, 4, 2), (400, 160, 8)])
+@pytest.mark.parametrize(("dtype", "u"), [("float32", 2.0**-24), ("bfloat16", 2.0**-23)])
+def test_merging_equal_weights_adds_what_one_works_out_by_hand(dtype, u, splits, parts, levels):
+    spec, whole = SPECS["attention.flash_decoding"], SPECS["attention.grouped_query"]
+    precision, lse = resolve_precision(None, dtype), math.log(160)
+    bounds = []
+    for each, sizes, option in ((spec, "tk160", f"splits-{splits}+"), (whole, "tq1.tk160", "")):
+        case = each.case(f"{dtype}/b1.hq1.hkv1.{sizes}.d16/{option}scale-0.0/unit-value")
+        bounds.append(expect(each, case, precision, "0", False)[1][0].bounds)
+    # an lse is off by (2 + 3) u |lse| and its storage, a share by (2 + 3) u |lse| + 4 u
+    merged = levels * ((10 * u + 2.0**-24) * lse + 4 * u) + 7 * u * parts
+    assert np.allclose(bounds[0]["lse"] - bounds[1]["lse"], merged, rtol=0.01, atol=0)
+    assert np.allclose(bounds[0]["out"] - bounds[1]["out"], 2 * merged, rtol=0.03, atol=0)
+
+
 SAFE, ONLINE = SPECS["softmax.safe"].accuracy, SPECS["softmax.online"].accuracy
 
 

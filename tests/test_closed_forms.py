@@ -27,6 +27,7 @@ ONE_KEY_HEAD = load_spec("attention.multi_query").costs
 STANDARD = load_spec("attention.scaled_dot_product").costs
 MATMUL, STRASSEN = load_spec("matmul.tiled").costs, load_spec("matmul.strassen").costs
 NAIVE = load_spec("matmul.naive").costs
+DECODING = load_spec("attention.flash_decoding").costs
 SAFE, ONLINE = load_spec("softmax.safe").costs, load_spec("softmax.online").costs
 ATTENTIONS = (FLASH, SHARED, ONE_KEY_HEAD, STANDARD)
 SMALL = settings(deadline=None, derandomize=True, max_examples=150)
@@ -313,6 +314,94 @@ def test_best_tiles_fit_on_chip_and_none_that_fits_moves_less(costs, item, causa
             return max(br, bc) <= 128 and bytes_on_chip(x, br, bc) <= ON_CHIP
 
         assert costs.traffic(x.with_tiles(**best)) == least_traffic(costs, x, fits)
+
+
+# Decoding -----------------------------------------------------------------------------------------
+
+
+def deal(held, splits, tile):
+    """The keys of each split, tile by tile: whole tiles, as evenly as that goes."""
+    tiles = [range(start, min(start + tile, held)) for start in range(0, held, tile)]
+    each = max(1, -(-len(tiles) // splits))
+    return [tiles[first : first + each] for first in range(0, len(tiles), each)]
+
+
+def decode(x):
+    """Bytes moved, FLOPs and exponentials, split by split, and those of merging them."""
+    splits, bc, group = x.options.get("splits") or x.tiles["splits"], x.tiles["bc"], x.hq // x.hkv
+    lengths, wide = x.options.get("lengths"), max(4, x.item)
+    launched = min(splits, max(1, -(-x.tk // bc)))
+    moved = flops = exps = 0
+    for sequence in range(x.b):
+        dealt = deal(x.tk if lengths is None else int(lengths[sequence]), splits, bc)
+        assert len(dealt) <= launched
+        for _ in range(x.hkv):
+            for tiles in dealt:
+                moved += group * x.d * x.item + group * (x.dv + 1) * wide
+                for keys in tiles:
+                    moved += len(keys) * (x.d + x.dv) * x.item
+                    flops += 2 * x.tiles["br"] * bc * (x.tiles["bd"] + x.tiles["bdv"])
+                    exps += x.tiles["br"] * (bc + 1)
+            moved += group * (len(dealt) * (x.dv + 1) * wide + x.dv * x.item + wide)
+            exps += group * 2 * len(dealt)
+            moved += 0 if lengths is None else 4 * (launched + group)
+    return moved, flops, exps
+
+
+@st.composite
+def decoding_sizes(draw):
+    """Sizes of decoding, with and without lengths, more splits than keys among them."""
+    hkv, b, tk = draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.integers(0, 40))
+    axes = {"b": b, "hq": hkv * draw(st.integers(1, 3)), "hkv": hkv, "tk": tk}
+    axes |= {n: draw(st.integers(1, 5)) for n in ("d", "dv")}
+    options = {}
+    if draw(st.booleans()):
+        options["lengths"] = np.array([draw(st.integers(0, tk)) for _ in range(b)], np.int32)
+    if draw(st.booleans()):
+        options["splits"] = draw(st.integers(1, 50))
+    tiles = {n: draw(st.integers(1, 20)) for n in ("br", "bc", "bd", "bdv", "splits")}
+    return Sizes(axes, options, draw(st.sampled_from([2, 4, 8])), tiles)
+
+
+@SMALL
+@given(decoding_sizes())
+def test_decoding_moves_and_computes_what_its_splits_and_their_merge_do(x):
+    assert (DECODING.traffic(x), DECODING.flops(x), DECODING.exps(x)) == decode(x)
+    assert DECODING.compulsory(x) <= DECODING.traffic(x)
+    assert DECODING.useful(x) <= DECODING.flops(x.with_tiles(bc=x.tiles["bc"]))
+
+
+@SMALL
+@given(decoding_sizes())
+def test_decoding_depends_on_the_keys_that_exist_and_on_queries_that_see_one(x):
+    lengths = x.options.get("lengths", [x.tk] * x.b)
+    found = {"q": 0, "k": 0, "v": 0}
+    for held in map(int, lengths):
+        found["q"] += x.hq * x.d if held else 0
+        found["k"] += x.hkv * held * x.d
+        found["v"] += x.hkv * held * x.dv
+    assert DECODING.reads(x) == found
+    outputs = x.b * x.hq * (x.dv * x.item + max(4, x.item))
+    assert DECODING.compulsory(x) == sum(found.values()) * x.item + outputs
+    assert DECODING.useful(x) == 2 * x.hq * int(sum(lengths)) * (x.d + x.dv)
+
+
+@SMALL
+@given(decoding_sizes())
+def test_no_way_to_decode_by_operators_or_best_tiles_is_beyond_the_cap(x):
+    best = x.with_tiles(**DECODING.best_tiles(x), splits=x.tiles["splits"])
+    assert DECODING.traffic(best) <= DECODING.cap(best)
+    plain = x.with_tiles()
+    assert DECODING.compulsory(x) <= DECODING.traffic(plain) <= DECODING.cap(plain)
+    assert DECODING.useful(x) <= DECODING.flops(plain)
+
+
+def test_decoding_holds_partial_results_alone_and_none_of_splits_that_no_tile_can_fill():
+    axes = {"b": 2, "hq": 8, "hkv": 2, "tk": 4096, "d": 64, "dv": 128}
+    x = Sizes(axes, {"splits": 4}, 2, {"bc": 64})
+    assert DECODING.memory(x) == 2 * 8 * 4 * (128 + 1) * 4 + WORKSPACE
+    many = Sizes(axes, {"splits": 1000}, 2, {"bc": 64})
+    assert DECODING.memory(many) == 2 * 8 * 64 * (128 + 1) * 4 + WORKSPACE
 
 
 # Products -----------------------------------------------------------------------------------------

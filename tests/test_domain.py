@@ -20,7 +20,7 @@ from kernelproof.spec.rounding import DTYPES
 
 SPECS = {name: load_spec(name) for name in spec_names()}
 ATTENTION, CACHE = SPECS["attention.scaled_dot_product"], SPECS["cache.contiguous"]
-MATMUL = SPECS["matmul.tiled"]
+MATMUL, DECODING = SPECS["matmul.tiled"], SPECS["attention.flash_decoding"]
 EACH_SPEC = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 SEEDS = given(seed=st.integers(0, 2**32 - 1))
 FEW = settings(deadline=None, derandomize=True, max_examples=30)
@@ -218,6 +218,11 @@ def test_an_id_that_names_no_point_is_refused_with_the_part_that_is_wrong(text, 
             "float32/b1.hq3.hkv2.d8.capacity9/steps-attend/normal",
             "hq3 is not a multiple of hkv2",
         ),
+        (
+            DECODING,
+            "float32/b1.hq2.hkv1.tk9.d8/splits-0/normal",
+            "splits-0: keys are dealt to at least 1 split",
+        ),
     ],
 )
 def test_an_id_outside_the_constraints_of_its_spec_is_refused(spec, text, fragment):
@@ -271,6 +276,30 @@ def test_masks_are_boolean_and_broadcast_to_b_h_tq_tk(mask):
     [step] = draw(ATTENTION, case, "0")
     assert step.options["mask"].dtype == bool
     assert np.broadcast_shapes(step.options["mask"].shape, (2, 3, 4, 5)) == (2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("lengths", DECODING.domain.options["lengths"])
+def test_keys_and_values_are_nan_beyond_the_lengths_and_nowhere_else(lengths):
+    case = DECODING.case(f"float32/b4.hq4.hkv2.tk9.d8/lengths-{lengths}/normal")
+    [step] = draw(DECODING, case, "0")
+    held = step.options["lengths"]
+    assert (held.dtype, held.shape) == (np.int32, (4,))
+    for name in ("k", "v"):
+        for sequence, keys in enumerate(step.inputs[name]):
+            assert np.isfinite(keys[:, : held[sequence]]).all()
+            assert np.isnan(keys[:, held[sequence] :]).all()
+
+
+@pytest.mark.parametrize("tk", [0, 1, 9])
+def test_lengths_are_what_their_names_say(tk):
+    sizes, rng = {"b": 6, "tk": tk}, np.random.default_rng(0)
+    drawn = {name: d(rng, sizes) for name, d in DECODING.domain.options["lengths"].items()}
+    assert all(((held >= 0) & (held <= tk)).all() for held in drawn.values())
+    assert (drawn["full"] == tk).all()
+    assert (drawn["one"] == min(tk, 1)).all()
+    assert (drawn["empty"] == 0).all()
+    assert (drawn["some-empty"] == 0).sum() == (3 if tk else 6)
+    assert (drawn["ragged"] > 0).all() == (tk > 0)
 
 
 def test_the_streams_of_a_program_are_cut_in_order_and_used_once():

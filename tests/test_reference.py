@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernelproof.reference.attention.flash_decoding import flash_decoding
 from kernelproof.reference.attention.gradients import attention_gradients
 from kernelproof.reference.attention.grouped_query import grouped_query
 from kernelproof.reference.attention.scaled_dot_product import scaled_dot_product
@@ -282,6 +283,37 @@ def test_the_certificate_fails_a_reference_that_lost_half_its_digits():
     coarse = replace(record, out=record.out.astype(np.float32).astype(np.float64))
     exact = attention(**x)
     assert worst_ratio("attention.scaled_dot_product", coarse, exact, np.float64) > 1e4
+
+
+LENGTHS = ([6, 6], [4, 2], [0, 5], [1, 0], [0, 0])
+
+
+@WIDE
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_decoding_is_attention_over_the_keys_that_exist_and_reads_no_others(lengths, wide):
+    x = draw(h=4, hkv=2, dv=3, tq=1)
+    exact = []
+    for one, held in zip((slice(0, 1), slice(1, 2)), lengths, strict=True):
+        exact.append(attention(x["q"][one], x["k"][one, :, :held], x["v"][one, :, :held], group=2))
+    for one, held in enumerate(lengths):
+        x["k"][one, :, held:] = x["v"][one, :, held:] = np.nan
+    record = flash_decoding(**widened(x, wide), lengths=np.array(lengths, np.int32))
+    together = {name: np.concatenate([e[name] for e in exact]) for name in exact[0]}
+    assert worst_ratio("attention.flash_decoding", record, together, wide) <= 1
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize("splits", [1, 2, 4, 9])
+def test_splits_of_the_keys_merge_to_the_whole_as_flash_decoding_says(splits, lengths):
+    x, options = draw(h=4, hkv=2, dv=3, tq=1), {"lengths": np.array(lengths, np.int32)}
+    whole = flash_decoding(**x, **options, splits=splits)
+    split = np.arange(6) % splits
+    each = [flash_decoding(**x, **options, mask=split == s) for s in range(splits)]
+    lse = np.logaddexp.reduce([e.lse for e in each])
+    shares = [np.exp(e.lse - np.where(lse > -np.inf, lse, 0)) for e in each]
+    out = sum(share[..., None] * e.out for share, e in zip(shares, each, strict=True))
+    assert np.allclose(whole.lse, lse, rtol=1e-14)
+    assert np.allclose(whole.out, out, rtol=1e-13)
 
 
 @WIDE
