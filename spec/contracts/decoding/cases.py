@@ -83,15 +83,15 @@ SMOKE = (
 
 CORE = (
     *(
-        f"b2.hq4.hkv2.tk200.d64/lengths-ragged+splits-3/{family}"
+        f"b2.hq4.hkv2.tk130.d64/lengths-ragged+splits-2/{family}"
         for family in (
             *("normal", "heavy-tailed", "large-logit", "huge", "uniform", "zero-query"),
             *("unit-value", "cancelling", "sink", "one-hot"),
         )
     ),
     "b1.hq4.hkv1.tk2048.d16/splits-8/faint",
-    "b4.hq16.hkv1.tk400.d128/lengths-ragged+splits-2/normal",
-    "b1.hq4.hkv2.tk1024.d80/splits-400/normal",
+    "b4.hq16.hkv1.tk300.d128/lengths-ragged+splits-2/normal",
+    "b1.hq2.hkv1.tk1024.d80/splits-400/normal",
     "b3.hq8.hkv4.tk256.d32/lengths-ragged+splits-3/captured",
 )
 

@@ -14,18 +14,14 @@ from kernelproof.spec.language import Clause, Growth
 
 
 def of_one_query(clauses: Iterable[Clause]) -> Iterator[Clause]:
-    """Clauses without costs, in whose cases each sequence has one query, and no axis for it: under
-    causal it would see all keys."""
+    """Clauses without costs, in whose cases each sequence has one query, and no axis for it."""
     for clause in clauses:
         if clause.metric is None:
             yield replace(clause, smoke=_one_query(clause.smoke), core=_one_query(clause.core))
 
 
 def _one_query(cases: Sequence[str]) -> tuple[str, ...]:
-    with_one = (
-        re.sub(r"\.tq\d+\b", "", re.sub(r"/causal-[a-z-]+/", "/default/", c)) for c in cases
-    )
-    return tuple(dict.fromkeys(with_one))
+    return tuple(dict.fromkeys(re.sub(r"\.tq\d+\b", "", case) for case in cases))
 
 
 OWN = (
@@ -34,7 +30,7 @@ OWN = (
         "Sequence i has lengths[i] keys, the first ones; without lengths all tk.",
         "semantics",
         smoke=[f"b3.{HEADS}.tk130.d32/lengths-{name}/normal" for name in ("ragged", "full", "one")],
-        core=[f"b8.{HEADS}.tk{tk}.d64/lengths-ragged/normal" for tk in (1, 15, 64, 333)],
+        core=[f"b5.{HEADS}.tk{tk}.d64/lengths-ragged/normal" for tk in (1, 64, 200)],
     ),
     Clause(
         "attention.lengths.empty",
@@ -67,7 +63,7 @@ OWN = (
         "are keys; the result does not depend on it.",
         "semantics",
         smoke=[f"b1.{HEADS}.tk140.d32/splits-{n}/normal" for n in (1, 2, 400)],
-        core=[f"b2.{HEADS}.tk{tk}.d64/splits-8/normal" for tk in (1, 7, 64, 511, 513, 1100)],
+        core=[f"b1.{HEADS}.tk{tk}.d64/splits-8/normal" for tk in (1, 64, 511, 1100)],
     ),
     Clause(
         "attention.splits.empty",
@@ -89,6 +85,27 @@ OWN = (
             f"b4.{HEADS}.tk200.d64/lengths-some-empty+splits-3+scale--0.3/normal",
             f"b2.{HEADS}.tk130.d32/splits-2+scale-0.0/normal",
         ],
+    ),
+    replace(
+        GROUPS,
+        smoke=("b2.hq6.hkv3.tk33.d32/default/normal", "b1.hq4.hkv4.tk20.d32/default/normal"),
+        core=(
+            "b1.hq8.hkv1.tk65.d64/splits-2/normal",
+            "b2.hq9.hkv3.tk129.d64/default/normal",
+            "b1.hq14.hkv2.tk40.d16/default/normal",
+            "b1.hq40.hkv1.tk40.d16/default/normal",
+            "b2.hq12.hkv12.tk5.d16/default/normal",
+        ),
+    ),
+    Clause(
+        "attention.shape.ragged",
+        "Lengths of 1, below a tile and not a multiple of one are right, and so is every head "
+        "size.",
+        "semantics",
+        smoke=[f"b1.{HEADS}.tk{tk}.d64/default/normal" for tk in (1, 15, 129)],
+        core=[f"b1.{HEADS}.tk40.d{d}/default/normal" for d in (20, 33, 72, 160, 256)]
+        + [f"b1.{HEADS}.tk{tk}.d16/default/normal" for tk in (257, 4200)]
+        + [f"b17.{HEADS}.tk3.d16/splits-2/normal"],
     ),
     Clause(
         "attention.shape.empty",
@@ -131,13 +148,9 @@ COSTS = (
     ),
 )
 
-DECODING_CLAUSES = (
-    *of_one_query(
-        (*attention_clauses(HEADS, "lengths, scale", without=("shape.empty",), own=("splits",)),)
-    ),
-    *of_one_query([GROUPS]),
-    *OWN,
-    *PROPERTIES,
-    *COSTS,
+_TAKEN_OVER = attention_clauses(
+    HEADS, "lengths, scale", without=("shape.empty", "shape.ragged"), own=("splits",)
 )
+
+DECODING_CLAUSES = (*of_one_query(_TAKEN_OVER), *OWN, *PROPERTIES, *COSTS)
 """What holds of one query per sequence over keys of given lengths, split or not."""
