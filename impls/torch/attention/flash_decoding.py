@@ -50,7 +50,8 @@ def _dealt(keys: Tensor, size: int) -> Tensor:
     """Keys h n d in parts of equal size, h s size d, of which the last is filled up with zeros."""
     n = keys.shape[1]
     parts = -(-n // size)
-    return pad(keys, (0, 0, 0, parts * size - n)).unflatten(1, (parts, size))
+    whole: Tensor = pad(keys, (0, 0, 0, parts * size - n))
+    return whole.view(len(keys), parts, size, keys.shape[2])
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, n: int) -> tuple[Tensor, Tensor]:

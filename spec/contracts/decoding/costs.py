@@ -125,15 +125,16 @@ def best_tiles(x: Sizes) -> dict[str, int]:
 
 
 def operator_traffic(x: Sizes) -> int:
-    """Operator by operator: keys are converted, or copied into parts of equal length, in memory;
-    S is written, read for lse, and made P in one pass, which is read once; partial results are
-    written, weighed in one pass and summed."""
-    needed = needed_elements(x)
+    """Operator by operator, in the accumulator's format: queries are scaled; keys converted, or
+    copied into parts of equal length; S is written, read for lse, and made P in one pass, which is
+    read once; partial results are written, weighed in one pass and summed; results are converted.
+    """
+    queries, needed = x.b * query_heads(x), needed_elements(x)
     keys = needed["k"] + needed["v"]
     scores = query_heads(x) * int((tiles_held(x) * tile_of(x)).sum())
-    queries = query_heads(x) * int(parts(x).sum()) * x.d
-    made = 2 * keys + 2 * queries + 5 * scores
-    inputs = (needed["q"] + keys) * x.item
+    repeated = query_heads(x) * int(parts(x).sum()) * x.d
+    made = 2 * (queries * (x.d + x.dv + 1) + keys + repeated) + 5 * scores
+    inputs = (queries * x.d + keys) * x.item
     return inputs + made * x.wide + 4 * partial_bytes(x) + output_bytes(x)
 
 

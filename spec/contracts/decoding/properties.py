@@ -44,7 +44,8 @@ def _sequences_alone(point: Point) -> Posed:
     def agree(together: Answer, *each: Answer) -> Iterable[Agreement]:
         for sequence, got in enumerate(each):
             one = slice(sequence, sequence + 1)
-            yield from agreeing(sequence + 1, got, together, lambda n, one=one: n[one])
+            own = {name: near[one] for name, near in together.items()}
+            yield from agreeing(sequence + 1, got, own)
 
     return Posed((changed(point, "as drawn", {}), *alone), agree)
 
