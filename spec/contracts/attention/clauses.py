@@ -42,6 +42,12 @@ def attention_clauses(
     return tuple(_also_with(own, c) for c in cut if c.check == "accuracy" or c.smoke or c.growth)
 
 
+def smoke_alone(clauses: Sequence[Clause]) -> tuple[Clause, ...]:
+    """The clauses with their smoke cases only, those of growth left out: for a variant of an
+    algorithm whose core cases ask all there is to ask."""
+    return tuple(replace(c, core=()) for c in clauses if not c.growth)
+
+
 def _also_with(own: Sequence[str], clause: Clause) -> Clause:
     """The property of a clause holds with these options too."""
     relation = clause.relation

@@ -438,3 +438,66 @@ TILE_MUTANTS = (
         }
     ),
 )
+
+
+def _rows_stale(tile: int) -> Any:
+    """The last block of rows is not computed where it is no whole one: its outputs stay zero."""
+
+    def change(e: Any) -> Outputs | None:
+        tq = e.q.shape[-2]
+        computed = np.arange(tq) < tq // tile * tile
+        if computed.all():
+            return None
+        return {"out": np.where(computed[:, None], e.out, 0), "lse": np.where(computed, e.lse, 0)}
+
+    return changed_result(change)
+
+
+def _causal_from_block(tile: int) -> Any:
+    """Under causal, query i sees what query i mod tile may see."""
+
+    def model(
+        reference: Reference, x: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Outputs | None:
+        tq, tk = x["q"].shape[-2], x["k"].shape[-2]
+        if "causal" not in options or tq <= tile:
+            return None
+        offset = tk - tq if options["causal"] == "bottom-right" else 0
+        mask = np.arange(tk) <= np.arange(tq)[:, None] % tile + offset
+        rest = {n: value for n, value in options.items() if n != "causal"}
+        return outputs_of(reference(**x, **{**rest, "mask": mask & rest.get("mask", True)}))
+
+    return model
+
+
+def _first_rows_again(tile: int) -> Any:
+    """Every block reads the queries of the first."""
+
+    def model(
+        reference: Reference, x: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Outputs | None:
+        rows = np.arange(x["q"].shape[-2]) % tile
+        if len(rows) <= tile:
+            return None
+        return outputs_of(reference(**{**x, "q": x["q"][..., rows, :]}, **options))
+
+    return model
+
+
+ROW_MUTANTS = tile_mutants(
+    {
+        "last-rows-stale": (
+            "the last, ragged block of rows is not computed",
+            _rows_stale,
+        ),
+        "causal-from-block": (
+            "causal counts positions from the first row of a block",
+            _causal_from_block,
+        ),
+        "first-rows-again": (
+            "every block of rows takes the queries of the first",
+            _first_rows_again,
+        ),
+    }
+)
+"""Bugs of algorithms that take queries in blocks of rows."""
