@@ -107,7 +107,7 @@ def mean_square(output: str, error: Array, spread: Spread) -> tuple[float, str]:
         shape = (groups, -1, width)
         norms = np.sqrt(np.square(error).reshape(shape).sum((1, 2)))
         last, bias, element, row = (part.reshape(shape) for part in parts)
-        own = Spread(last, bias, element, row, spread.shared)
+        own = replace(spread, last=last, bias=bias, element=element, row=row)
         limits = mean_square_limit(own, 1 + heads)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = np.where(norms > 0, norms / limits, 0.0)

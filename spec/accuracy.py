@@ -45,6 +45,8 @@ class Spread:
     last: the largest error of the last rounding, to the format of the output.
     shared: how many elements of the output one error of ``element`` reaches, where not one alone:
         a product of blocks that is added to several quadrants.
+    rows: how many rows one error of ``row`` reaches, where not one alone: one of a symmetric matrix
+        of scores.
     """
 
     last: Array
@@ -52,6 +54,7 @@ class Spread:
     element: Array | float = 0.0
     row: Array | float = 0.0
     shared: int = 1
+    rows: int = 1
 
     @property
     def independent(self) -> Array:
@@ -105,12 +108,12 @@ def mean_square_limit(spread: Spread, groups: int) -> Array:
     amplitudes. X has a block per element and one per row, and its norm is at most the root
     of the sum of squares of the largest block of each kind. Where an error reaches s elements,
     a column of X has s entries, (sum_e w_e x_ej)^2 <= s sum_e w_e^2 x_ej^2 (Cauchy-Schwarz), and
-    the block of an element counts s times.
+    the block of an element counts s times. Likewise that of a row, whose errors reach r rows.
     """
     last, bias, element, row = (np.square(part) for part in spread.parts())
     expected = np.sqrt((last + element + row).sum((1, 2)) / 3)
     single = (last + spread.shared * element).max((1, 2), initial=0.0)
-    largest = np.sqrt(single + row.sum(2).max(1, initial=0.0))
+    largest = np.sqrt(single + spread.rows * row.sum(2).max(1, initial=0.0))
     tail = np.sqrt(8 * np.log(groups / FALSE_ALARMS))
     limit: Array = expected + tail * largest + np.sqrt(bias.sum((1, 2)))
     return limit
@@ -122,12 +125,12 @@ def signed_sum_limit(spread: Spread) -> float:
     False-alarm rate: ``FALSE_ALARMS`` per output, if errors are independent, of mean zero and at
     most so large (Azuma, as above). A row's shared errors add up over its elements before they meet
     those of other rows: the root of their squares is at most the sum of the row's amplitudes
-    (Minkowski). An error that reaches s elements counts with at most s times the sum of its squares
-    (Cauchy-Schwarz).
+    (Minkowski). An error that reaches s elements, or s rows, counts with at most s times the sum of
+    its squares (Cauchy-Schwarz).
     """
     last, bias, element, row = spread.parts()
     single = np.square(last) + spread.shared * np.square(element)
-    squares = single.sum() + np.square(row.sum(-1)).sum()
+    squares = single.sum() + spread.rows * np.square(row.sum(-1)).sum()
     return float(bias.sum() + np.sqrt(2 * np.log(2 / FALSE_ALARMS) * squares))
 
 
