@@ -25,11 +25,12 @@ from kernelproof.spec.language import ON_CHIP, WORKSPACE, Sizes
 FLASH, SHARED = load_spec("attention.flash").costs, load_spec("attention.grouped_query").costs
 ONE_KEY_HEAD = load_spec("attention.multi_query").costs
 STANDARD = load_spec("attention.scaled_dot_product").costs
+FUSED, DOT_PRODUCT = (load_spec(f"attention.{name}").costs for name in ("fused", "dot_product"))
 MATMUL, STRASSEN = load_spec("matmul.tiled").costs, load_spec("matmul.strassen").costs
 NAIVE = load_spec("matmul.naive").costs
 DECODING = load_spec("attention.flash_decoding").costs
 SAFE, ONLINE = load_spec("softmax.safe").costs, load_spec("softmax.online").costs
-ATTENTIONS = (FLASH, SHARED, ONE_KEY_HEAD, STANDARD)
+ATTENTIONS = (FLASH, SHARED, ONE_KEY_HEAD, STANDARD, FUSED)
 SMALL = settings(deadline=None, derandomize=True, max_examples=150)
 FEW = settings(deadline=None, derandomize=True, max_examples=40)
 
@@ -152,6 +153,102 @@ def test_flash_loads_keys_in_proportion_to_t_squared_over_the_rows_of_a_tile(t):
     assert key_bytes(2 * t, 32) == 4 * key_bytes(t, 32) == 4 * 2 * key_bytes(t, 64)
 
 
+# Fused attention ----------------------------------------------------------------------------------
+
+
+def walk_rows(x, bc):
+    """Scores held, elements read of k and v, and elements of S moved if every step is an operator,
+    block by block: each of the keys up to the last that some row of it sees."""
+    held = keys = passed = 0
+    for first in range(0, x.tq, x.tiles["br"]):
+        rows = range(first, min(first + x.tiles["br"], x.tq))
+        causal = x.options.get("causal")
+        seen = [j for j in range(x.tk) if any(sees(i, j, x.tq, x.tk, causal) for i in rows)]
+        held += x.tiles["br"] * bc
+        keys += len(seen) * (x.d + x.dv)
+        passed += len(rows) * len(seen)
+    return held, keys, passed
+
+
+@st.composite
+def fused_sizes(draw):
+    """Sizes of fused attention, in blocks of a few rows."""
+    axes = {n: draw(st.integers(1, 2)) for n in "bh"}
+    axes |= {n: draw(st.integers(0, 14)) for n in ("tq", "tk")}
+    axes |= {n: draw(st.integers(1, 5)) for n in ("d", "dv")}
+    options = {"causal": draw(st.sampled_from([None, "top-left", "bottom-right"]))}
+    return Sizes(axes, options, draw(st.sampled_from([2, 4, 8])), {"br": draw(st.integers(1, 20))})
+
+
+@SMALL
+@given(fused_sizes(), st.sampled_from([2, 4, 8]))
+def test_fused_attention_reads_keys_once_per_block_and_holds_whole_rows_of_scores(x, step):
+    bc = max(x.tk, 1) + 3
+    wide = x.with_tiles(**x.tiles, bc=bc, bd=step, bdv=step)
+    held, keys, _ = walk_rows(wide, bc)
+    queries_and_out = x.tq * (x.d + x.dv) * x.item + x.tq * x.wide
+    assert FUSED.traffic(wide) == x.b * x.h * (keys * x.item + queries_and_out)
+    assert FUSED.exps(wide) == x.b * x.h * held
+    depth = sum(step * -(-size // step) for size in (x.d, x.dv))
+    assert FUSED.flops(wide) == 2 * x.b * x.h * held * depth
+
+
+@SMALL
+@given(fused_sizes())
+def test_operators_on_blocks_of_rows_move_their_scores_eight_times(x):
+    if x.options["causal"] or x.item < 4:
+        return
+    _, keys, passed = walk_rows(x, 1)
+    moved = OPERATORS(x) - FUSED.compulsory(x.with_tiles())
+    rows = x.tq if x.tk else 0
+    scaled, divided, statistics = 2 * rows * x.d, 4 * rows * x.dv, 14 * rows
+    read_again = keys - (x.tk * (x.d + x.dv) if rows else 0)
+    words = 8 * passed + scaled + divided + statistics + read_again
+    assert moved == x.b * x.h * x.wide * words
+
+
+OPERATORS = FUSED.variants["operators on 64 rows at a time"]
+
+
+@pytest.mark.parametrize("tk", [250, 1000])
+def test_longer_rows_of_scores_leave_room_for_fewer_of_them(tk):
+    """tq tk^2 (d + dv) / M words, where flash moves tq tk d (d + dv) / M."""
+
+    def rows(tk):
+        x = Sizes({"b": 1, "h": 1, "tq": 4096, "tk": tk, "d": 16, "dv": 16}, item=4)
+        return FUSED.best_tiles(x)["br"]
+
+    assert 8 * rows(8 * tk) == rows(tk)
+
+
+def test_fused_attention_holds_no_scores_in_memory_or_those_of_64_rows():
+    x = Sizes({"b": 2, "h": 3, "tq": 4096, "tk": 2048, "d": 64, "dv": 64}, item=2)
+    scores = 2 * 3 * 4096 * 2048 * 4
+    assert FUSED.memory(x.with_tiles(br=16)) == FUSED.compulsory(x) + WORKSPACE
+    assert FUSED.memory(x) < scores / 2 < STANDARD.memory(x)
+
+
+# Self-attention -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("b", "t", "d"), [(2, 5, 3), (1, 1, 1), (1, 40, 7)])
+def test_self_attention_needs_one_half_of_its_symmetric_scores(b, t, d):
+    x = Sizes({"b": b, "t": t, "d": d})
+    pairs = sum(1 for i, j in product(range(t), range(t)) if i <= j)
+    assert DOT_PRODUCT.useful(x) == b * (2 * pairs * d + 2 * t * t * d)
+    assert DOT_PRODUCT.flops(x) == b * 4 * t * t * d
+    assert DOT_PRODUCT.exps(x) == b * t * t
+
+
+@pytest.mark.parametrize(("item", "wide"), [(2, 4), (4, 4), (8, 8)])
+def test_self_attention_reads_x_three_times_and_moves_its_scores_four_times(item, wide):
+    got = DOT_PRODUCT.traffic(Sizes({"b": 2, "t": 9, "d": 5}, item=item))
+    tokens, scores = 2 * 9 * 5, 2 * 9 * 9
+    converted = tokens * (item + wide) + tokens * 2 * wide if item < wide else 0
+    assert got == 3 * tokens * wide + 4 * scores * wide + tokens * item + converted
+    assert DOT_PRODUCT.compulsory(Sizes({"b": 2, "t": 9, "d": 5}, item=item)) == 2 * tokens * item
+
+
 # What outputs depend on ---------------------------------------------------------------------------
 
 
@@ -191,7 +288,8 @@ def masked_sizes(draw, heads):
 
 
 @pytest.mark.parametrize(
-    ("costs", "heads"), [(STANDARD, "h"), (ONE_KEY_HEAD, "hq"), (SHARED, ""), (FLASH, "")]
+    ("costs", "heads"),
+    [(STANDARD, "h"), (FUSED, "h"), (ONE_KEY_HEAD, "hq"), (SHARED, ""), (FLASH, "")],
 )
 def test_what_must_be_read_is_what_some_output_depends_on(costs, heads):
     @SMALL
@@ -239,7 +337,7 @@ def test_a_product_without_outputs_or_terms_reads_nothing(m, k, n):
 
 def sizes_of(costs, axes, options, item):
     """The same sizes by the axis names of a variant."""
-    if costs is STANDARD:
+    if costs in (STANDARD, FUSED):
         axes = {**{n: s for n, s in axes.items() if n not in ("hq", "hkv")}, "h": axes["hq"]}
     if costs is ONE_KEY_HEAD:
         axes = {n: s for n, s in axes.items() if n != "hkv"}

@@ -112,6 +112,9 @@ BUILT_IN = [
     ("triton-flash-decoding", "float32/b1.hq6.hkv2.tk200.d64.dv40/splits-3/normal"),
     ("triton-flash-decoding", "float16/b3.hq4.hkv1.tk150.d24/lengths-some-empty+splits-2/normal"),
     ("triton-flash-decoding", "bfloat16/b2.hq2.hkv2.tk70.d16/lengths-ragged/normal/transposed"),
+    ("triton-fused", "float32/b1.h2.tq130.tk70.d24.dv40/causal-bottom-right/normal"),
+    ("triton-fused", "bfloat16/b2.h1.tq40.tk300.d80/causal-top-left/normal"),
+    ("triton-fused", "float16/b1.h1.tq70.tk40.d32/causal-bottom-right/normal"),
     ("triton-tiled", "float32/m100.k130.n70/default/normal"),
     ("triton-tiled", "bfloat16/m1.k300.n200/default/normal"),
     ("triton-naive", "float32/m20.k70.n30/default/normal"),
@@ -321,6 +324,37 @@ def test_a_fast_product_of_torch_operators_moves_adds_and_holds_its_closed_forms
     assert (counts.traffic, counts.dots) == (costs.traffic(x), costs.flops(x))
     assert counts.elementwise == costs.additions(x)
     assert on_cpu("torch-strassen", case, "memory").measured == costs.memory(x) - WORKSPACE
+
+
+ON_BLOCKS = [
+    "float32/b2.h2.tq100.tk130.d64/default/normal",
+    "bfloat16/b1.h3.tq256.tk192.d32/causal-top-left/normal",
+    "float64/b1.h2.tq130.tk70.d24.dv40/causal-bottom-right/normal",
+]
+
+
+@pytest.mark.parametrize("case", ON_BLOCKS)
+def test_fused_attention_of_torch_operators_moves_its_closed_form(
+    built_in: Gates, case: str
+) -> None:
+    on_cpu = Gates(built_in.suite, "cpu")
+    x, _, counts = on_cpu.counts("torch-fused", case)
+    costs = on_cpu.implementation("torch-fused").spec.costs
+    assert counts.traffic == costs.variants["operators on 64 rows at a time"](x)
+    if x.tq % 64 == 0:
+        whole_blocks = x.with_tiles(br=64)
+        assert (counts.dots, counts.exps) == (costs.flops(whole_blocks), costs.exps(whole_blocks))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_self_attention_of_torch_operators_moves_and_computes_its_closed_forms(
+    built_in: Gates, dtype: str
+) -> None:
+    on_cpu = Gates(built_in.suite, "cpu")
+    x, _, counts = on_cpu.counts("torch-dot-product", f"{dtype}/b2.t70.d24/default/normal")
+    costs = on_cpu.implementation("torch-dot-product").spec.costs
+    counted = (counts.traffic, counts.dots, counts.exps)
+    assert counted == (costs.traffic(x), costs.flops(x), costs.exps(x))
 
 
 WRONG_ROLES = """

@@ -84,6 +84,40 @@ def test_a_limit_on_sums_grows_with_the_root_of_what_one_error_reaches():
     assert beyond[1] == pytest.approx(4 * beyond[0])
 
 
+def symmetric_errors(rng, scores):
+    """Errors of a symmetric matrix of scores, each by its weight in its two rows: 1 40 16."""
+    delta = np.triu(rng.uniform(-1, 1, scores.shape))
+    delta += np.triu(delta, 1).T
+    return (delta * scores).sum(-1)[None, :, None] * np.ones((1, 1, 16))
+
+
+def test_errors_of_symmetric_scores_reach_two_rows_and_pass_where_that_is_said():
+    rng = np.random.default_rng(8)
+    weights = 0.5 + rng.random((40, 40))
+    row = np.sqrt((weights**2).sum(-1))[None, :, None] * np.ones((1, 1, 16))
+    said = Spread(last=np.zeros(row.shape), row=row, rows=2)
+    for _ in range(100):
+        error = symmetric_errors(rng, weights)
+        assert mean_square("out", error, said)[0] <= 1
+        assert mean("out", error, said)[0] <= 1
+
+
+def test_a_limit_on_sums_grows_with_the_root_of_the_rows_that_one_error_reaches():
+    alone = Spread(last=np.zeros((1, 50, 8)), row=np.ones((1, 50, 8)))
+    twice = replace(alone, rows=2)
+    assert signed_sum_limit(twice) == pytest.approx(np.sqrt(2) * signed_sum_limit(alone))
+    expected = np.sqrt(50 * 8 / 3)
+    beyond = [float(mean_square_limit(each, 1)[0]) - expected for each in (alone, twice)]
+    assert beyond[1] == pytest.approx(np.sqrt(2) * beyond[0])
+
+
+def test_the_gate_on_squares_keeps_what_a_spread_says_of_rows():
+    once = Spread(last=np.zeros((1, 2, 4)), row=np.ones((1, 2, 4)))
+    error = np.full((1, 2, 4), 3.0)
+    ratios = [mean_square("out", error, replace(once, rows=rows))[0] for rows in (1, 4)]
+    assert ratios[1] < 0.6 * ratios[0]
+
+
 def test_errors_that_all_elements_share_exceed_what_independent_ones_may_add_up_to():
     everywhere = np.ones((1, 1, 40, 40))
     alone = Spread(last=np.zeros(everywhere.shape), element=everywhere)

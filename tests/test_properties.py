@@ -18,7 +18,7 @@ from kernelproof.spec.rounding import DTYPES, FORMATS, resolve_precision
 
 SPECS = {name: load_spec(name) for name in spec_names()}
 ATTENTION, MATMUL = SPECS["attention.scaled_dot_product"], SPECS["matmul.tiled"]
-SOFTMAX = SPECS["softmax.online"]
+SOFTMAX, SELF = SPECS["softmax.online"], SPECS["attention.dot_product"]
 PROPERTIES = [
     pytest.param(spec, clause, id=f"{name}-{clause.anchor.rpartition('.')[2]}")
     for name, spec in SPECS.items()
@@ -27,7 +27,7 @@ PROPERTIES = [
 ]
 BROKEN = [
     pytest.param(spec, clause, id=clause.anchor)
-    for spec in (ATTENTION, MATMUL, SOFTMAX)
+    for spec in (ATTENTION, MATMUL, SOFTMAX, SELF)
     for clause in spec.clauses
     if clause.relation
 ]
@@ -129,6 +129,11 @@ def test_a_right_kernel_keeps_every_property(check):
         ("softmax.online", "constant-added", "lse-without-max"),
         ("softmax.safe", "sum-of-one", "division-approximate"),
         ("softmax.online", "row-split", "sum-not-rescaled"),
+        ("attention.dot_product", "sequences-permuted", "first-sequence"),
+        ("attention.dot_product", "tokens-permuted", "last-token-dropped"),
+        ("attention.dot_product", "tokens-repeated", "diagonal-masked"),
+        ("attention.dot_product", "coordinate-constant", "scaled-1-percent"),
+        ("attention.dot_product", "outlier", "diagonal-masked"),
     ],
 )
 def test_a_planted_bug_breaks_a_property(name, anchor, mutant):

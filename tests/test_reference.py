@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernelproof.reference.attention.dot_product import dot_product
 from kernelproof.reference.attention.flash_decoding import flash_decoding
+from kernelproof.reference.attention.fused import fused
 from kernelproof.reference.attention.gradients import attention_gradients
 from kernelproof.reference.attention.grouped_query import grouped_query
 from kernelproof.reference.attention.scaled_dot_product import scaled_dot_product
@@ -229,6 +231,26 @@ def test_rows_without_a_key_have_and_add_exactly_no_gradient(options):
     assert empty.any()
     assert not found.dq[empty].any()
     assert all(abs(each).max() < 100 for each in (found.dq, found.dk, found.dv))
+
+
+@WIDE
+@pytest.mark.parametrize("size", [0.5, 1.0, 20.0])
+@pytest.mark.parametrize("t", [0, 1, 7])
+def test_self_attention_differs_from_50_digits_by_no_more_than_its_own_bound(t, size, wide):
+    x = size * np.random.default_rng(t).standard_normal((2, t, 3))
+    exact = attention(*3 * (x[:, None],), scale=1)["out"][:, 0]
+    record = dot_product(x.astype(wide))
+    assert worst_ratio("attention.dot_product", record, {"out": exact}, wide) <= 1
+
+
+def test_tokens_of_length_root_log_3_weigh_themselves_as_much_as_three_others():
+    x = np.sqrt(np.log(3)) * np.eye(4)
+    assert np.allclose(dot_product(x[None]).probs, (np.ones((4, 4)) + 2 * np.eye(4)) / 6)
+
+
+def test_fused_attention_is_attention():
+    x = draw()
+    assert np.array_equal(fused(**x, mask=MASK).out, scaled_dot_product(**x, mask=MASK).out)
 
 
 @WIDE

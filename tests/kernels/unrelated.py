@@ -250,3 +250,53 @@ def sum_of_one(x):
 def row_split(x):
     """A temperature that depends on how long a row is."""
     return right_softmax(x * (1 + 1e-5 * x.shape[1]))
+
+
+def self_attention(function):
+    return implementation("attention.dot_product", name=function.__name__)(function)
+
+
+def right_self_attention(x):
+    wide = x.double()
+    return ((wide @ wide.mT).softmax(-1) @ wide).float()
+
+
+@self_attention
+def sequences_permuted(x):
+    return right_self_attention(x * torch.linspace(1, 1.001, len(x))[:, None, None])
+
+
+@self_attention
+def tokens_permuted(x):
+    """The first token weighs a thousandth more."""
+    wide = x.double()
+    scores = wide @ wide.mT
+    scores[..., 0] += 1e-3
+    return (scores.softmax(-1) @ wide).float()
+
+
+@self_attention
+def axes_turned(x):
+    """Negative coordinates are a little smaller."""
+    return right_self_attention(torch.where(x < 0, 0.999 * x, x))
+
+
+@self_attention
+def tokens_repeated(x):
+    """A temperature that depends on how many tokens there are."""
+    wide = x.double()
+    return ((wide @ wide.mT * (1 + 1e-5 * x.shape[1])).softmax(-1) @ wide).float()
+
+
+@self_attention
+def coordinate_constant(x):
+    """Logits are cut off at 100, where exp would overflow without a maximum."""
+    wide = x.double()
+    return ((wide @ wide.mT).clamp(max=100).softmax(-1) @ wide).float()
+
+
+@self_attention
+def outlier(x):
+    """Logits are cut off at 8, so that a token can take no more than so much of its own weight."""
+    wide = x.double()
+    return ((wide @ wide.mT).clamp(max=8).softmax(-1) @ wide).float()

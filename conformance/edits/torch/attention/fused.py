@@ -48,8 +48,8 @@ COSTS = (
         "traffic",
         {
             "scores-copied-often": (
-                "the scores of a block are copied five times",
-                (_SCORES, f"{_SCORES}\n    for _ in range(5):\n        scores = scores.clone()"),
+                "the scores of a block are copied six times",
+                (_SCORES, f"{_SCORES}\n    for _ in range(6):\n        scores = scores.clone()"),
             ),
         },
     ),
