@@ -15,7 +15,21 @@ from kernelproof.spec.language import Call, Growth, Spec
 
 OPTIONS = "mask, causal, scale"
 
+SMOKE = (
+    "b2.h2.tq64.tk64.d64/default/normal",
+    "b1.h2.tq33.tk129.d32/causal-bottom-right/normal",
+    # several blocks of rows, however tall
+    "b1.h1.tq150.tk150.d16/causal-top-left/normal",
+    "b1.h3.tq100.tk100.d64/causal-top-left/large-logit",
+    "b2.h2.tq65.tk64.d128/mask-random/normal",
+    "b1.h2.tq40.tk100.d32/default/value-offset",
+    "b1.h1.tq2.tk4500.d16/default/stagnant",
+    "b1.h2.tq64.tk512.d64/default/positive-value",
+    "b1.h2.tq40.tk100.d32/default/tiny-value",
+    "b1.h4.tq128.tk128.d32/default/captured",
+)
 CORE = (
+    *("b1.h2.tq47.tk200.d64/default/rising", "b1.h2.tq40.tk100.d32/default/plateau"),
     "b1.h2.tq128.tk333.d64/default/normal",
     "b1.h2.tq128.tk333.d64/default/huge",
     "b1.h2.tq96.tk160.d80/causal-bottom-right/normal",
@@ -60,7 +74,9 @@ spec = Spec(
     ),
     reference=fused,
     accuracy=SOFTMAX,
-    domain=replace(attention_domain(lambda h: f"h{h}", {"h": (1, 4)}, OPTIONS), core=CORE, full=()),
+    domain=replace(
+        attention_domain(lambda h: f"h{h}", {"h": (1, 4)}, OPTIONS), smoke=SMOKE, core=CORE, full=()
+    ),
     costs=FUSED,
     clauses=(*smoke_alone(attention_clauses("h2", OPTIONS)), *GROWTH),
     mutants=(*attention_mutants(OPTIONS), *ROW_MUTANTS),

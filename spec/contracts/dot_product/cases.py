@@ -166,7 +166,7 @@ DOMAIN = Domain(
     smoke=(
         "b2.t64.d64/default/normal",
         "b1.t129.d32/default/heavy-tailed",
-        "b2.t200.d64/default/positive",
+        "b4.t200.d8/default/positive",  # many outputs: their mean error is known well
         "b2.t100.d32/default/clustered",
         "b1.t100.d64/default/large-logit",
         "b1.t40.d32/default/huge",
