@@ -17,6 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernelproof.impls.registration import implementation
+from kernelproof.impls.triton.attention.flash_backward import gradients
 
 LOG2_E = tl.constexpr(math.log2(math.e))
 LN_2 = tl.constexpr(math.log(2.0))
@@ -186,18 +187,10 @@ def _attend(
 TILES = {"br": "BLOCK_M", "bc": "BLOCK_N", "bd": "BLOCK_D", "bdv": "BLOCK_DV"}
 
 
-@implementation(
-    "attention.flash",
-    name="triton-flash",
-    backends=["interpret", "cuda"],
-    dtypes=["float32", "float16", "bfloat16"],
-    limits={"d": range(1, 257), "dv": range(1, 257)},
-    tiles={**TILES, "pack": "GROUP"},
-)
-def flash(
-    q: Tensor, k: Tensor, v: Tensor, *, causal: str | None = None, scale: float | None = None
+def forward(
+    q: Tensor, k: Tensor, v: Tensor, causal: str | None, scale: float | None
 ) -> tuple[Tensor, Tensor]:
-    """Attention of q: b hq tq d over k: b hkv tk d and v: b hkv tk dv; lse in float32."""
+    """out and lse, without a way back."""
     (b, hq, tq, d), (_, hkv, tk, dv) = q.shape, v.shape
     out = torch.empty(b, hq, tq, dv, dtype=q.dtype, device=q.device)
     lse = torch.empty(b, hq, tq, dtype=torch.float32, device=q.device)
@@ -217,3 +210,42 @@ def flash(
         )
         # fmt: on
     return out, lse
+
+
+class _Flash(torch.autograd.Function):
+    """The way back recomputes P from lse (Dao et al. 2022, Alg. 4)."""
+
+    @staticmethod
+    def forward(*inputs: Any) -> tuple[Tensor, Tensor]:
+        """out: b hq tq dv and lse: b hq tq."""
+        return forward(*inputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        """O(t) numbers are kept: no scores."""
+        q, k, v, ctx.causal, ctx.scale = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(q, k, v, *output)
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor, d_lse: Tensor) -> tuple[Tensor | None, ...]:
+        """dq, dk and dv; the same bits every time."""
+        found = gradients((*ctx.saved_tensors, d_out), ctx.causal, ctx.scale, passes=2)
+        return (*found, None, None)
+
+
+@implementation(
+    "attention.flash",
+    name="triton-flash",
+    backends=["interpret", "cuda"],
+    dtypes=["float32", "float16", "bfloat16"],
+    limits={"d": range(1, 257), "dv": range(1, 257)},
+    tiles={**TILES, "pack": "GROUP"},
+    gradients=True,
+)
+def flash(
+    q: Tensor, k: Tensor, v: Tensor, *, causal: str | None = None, scale: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Attention of q: b hq tq d over k: b hkv tk d and v: b hkv tk dv; lse in float32."""
+    found: tuple[Tensor, Tensor] = _Flash.apply(q, k, v, causal, scale)  # type: ignore[no-untyped-call]
+    return found
