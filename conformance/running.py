@@ -300,6 +300,8 @@ def _differentiate(
     if len(outputs) <= place or not isinstance(outputs[place], torch.Tensor):
         raise NoGradient(f"output {place} is no tensor: wanted one that carries a gradient")
     out = outputs[place]
+    if not out.requires_grad and not all(tensor.numel() for tensor in tensors):
+        return tuple(map(torch.zeros_like, wanted))  # of no queries or keys a constant is right
     if not out.requires_grad:
         raise NoGradient(
             f"output {place} carries no gradient: wanted operations that torch can differentiate, "

@@ -7,6 +7,7 @@ from kernelproof.spec.contracts.dot_product.accuracy import DOT_PRODUCT
 from kernelproof.spec.contracts.dot_product.cases import DOMAIN
 from kernelproof.spec.contracts.dot_product.clauses import DOT_PRODUCT_CLAUSES
 from kernelproof.spec.contracts.dot_product.costs import DOT_PRODUCT as COSTS
+from kernelproof.spec.contracts.dot_product.gradients import BACKWARD, GRADIENT_CLAUSES
 from kernelproof.spec.contracts.dot_product.mutants import MUTANTS
 from kernelproof.spec.language import Call, Spec
 
@@ -19,6 +20,7 @@ spec = Spec(
     accuracy=DOT_PRODUCT,
     domain=DOMAIN,
     costs=COSTS,
-    clauses=DOT_PRODUCT_CLAUSES,
+    clauses=(*DOT_PRODUCT_CLAUSES, *GRADIENT_CLAUSES),
     mutants=MUTANTS,
+    backward=BACKWARD,
 )

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kernelproof.reference.attention.fused import fused
+from kernelproof.spec.contracts.attention.backward import (
+    ONE_TO_ONE,
+    attention_backward,
+    gradient_clauses,
+)
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import attention_clauses, smoke_alone
 from kernelproof.spec.contracts.attention.fused_costs import FUSED
@@ -78,6 +83,11 @@ spec = Spec(
         attention_domain(lambda h: f"h{h}", {"h": (1, 4)}, OPTIONS), smoke=SMOKE, core=CORE, full=()
     ),
     costs=FUSED,
-    clauses=(*smoke_alone(attention_clauses("h2", OPTIONS)), *GROWTH),
+    clauses=(
+        *smoke_alone(attention_clauses("h2", OPTIONS)),
+        *GROWTH,
+        *smoke_alone(gradient_clauses("h2", OPTIONS)),
+    ),
     mutants=(*attention_mutants(OPTIONS), *ROW_MUTANTS),
+    backward=attention_backward(OPTIONS, without=ONE_TO_ONE),
 )

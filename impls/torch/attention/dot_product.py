@@ -14,6 +14,7 @@ from kernelproof.impls.registration import implementation
     backends=["cpu", "cuda"],
     dtypes=["float64", "float32", "float16", "bfloat16"],
     precision="strict32",
+    gradients=True,
 )
 def dot_product(x: Tensor) -> Tensor:
     """softmax(x xᵀ) x of the tokens x: b t d, in at least float32."""

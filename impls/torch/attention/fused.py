@@ -18,6 +18,7 @@ ROWS = 64
     backends=["cpu", "cuda"],
     dtypes=["float64", "float32", "float16", "bfloat16"],
     precision="strict32",
+    gradients=True,
 )
 def fused(
     q: Tensor,
@@ -67,8 +68,9 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, hidden: list[Tensor]) -> tuple[Tens
         scores.masked_fill_(each, -math.inf)
     # a row without any key is shifted by a finite number, so that its weights are exactly 0; in
     # every other the largest weight is 1, and the sum no less
-    top = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)
+    # (whatever the shift: it has no gradient)
+    top = scores.detach().amax(-1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)
     weights = scores.sub_(top).exp_()
     total = weights.sum(-1, keepdim=True)
     out = (weights @ v).div_(total.clamp(min=1))
-    return out, total.log_().add_(top)[..., 0]
+    return out, total.log().add_(top)[..., 0]

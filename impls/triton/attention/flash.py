@@ -247,5 +247,5 @@ def flash(
     q: Tensor, k: Tensor, v: Tensor, *, causal: str | None = None, scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """Attention of q: b hq tq d over k: b hkv tk d and v: b hkv tk dv; lse in float32."""
-    found: tuple[Tensor, Tensor] = _Flash.apply(q, k, v, causal, scale)  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, Tensor] = _Flash.apply(q, k, v, causal, scale)
     return found
