@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -77,7 +77,8 @@ class Capabilities:
         _among(name, "dtype of gradients", described["gradients"], described["dtypes"])
         values = frozenset(key for key in described["rename"] if ":" in key)
         renamed = {key.partition(":")[0] for key in described["rename"]}
-        _among(name, "option in --map", renamed, spec.option_names())
+        _among(name, "option in --map", renamed, (*spec.given, *spec.option_names()))
+        _check_given(name, {*described["takes"], *renamed}, described["takes_any"], spec)
         taken = set(spec.option_names()) if described["takes_any"] else set(described["takes"])
         limits = described["limits"]
         known_limits = (*spec.call.axes, *spec.option_names())
@@ -177,6 +178,15 @@ def _check_kind(name: str, described: Mapping[str, Any], spec: Spec) -> None:
         raise BadRegistration(
             f"{name}: {spec.name} is a program: register a class with methods {methods}{without}"
         )
+
+
+def _check_given(name: str, takes: Collection[str], takes_any: bool, spec: Spec) -> None:
+    for keyword in spec.given:
+        if keyword not in takes and not takes_any:
+            raise BadRegistration(
+                f"{name}: {spec.name} is always given {', '.join(spec.given)}: take {keyword} as a "
+                "keyword"
+            )
 
 
 def _check_precision(name: str, declared: Any) -> None:

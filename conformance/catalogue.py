@@ -47,6 +47,7 @@ def _spec(name: str) -> dict[str, Any]:
     operations = {
         operation: {
             "inputs": {t.name: " ".join(t.axes) for t in o.inputs},
+            "given": dict(o.given),
             "options": list(o.options),
             "outputs": {t.name: " ".join(t.axes) for t in o.outputs},
         }

@@ -54,9 +54,19 @@ def draw(spec: Spec, case: Case, seed: str) -> list[Step]:
             if tensor.name in shown:
                 layout = layout_of(case.layout, position)
                 shown[tensor.name] = _repeated(np.asarray(shown[tensor.name]), layout)
-        inputs = rounded_inputs(spec, case, replace(step, inputs=shown))
-        steps.append(replace(step, inputs=inputs))
+        options = {name: _held(value, case.dtype) for name, value in step.options.items()}
+        step = replace(step, inputs=shown, options=options)
+        steps.append(replace(step, inputs=rounded_inputs(spec, case, step)))
     return steps
+
+
+def _held(option: Any, dtype: str) -> Any:
+    """An option whose tensors of floats hold numbers of the inputs' dtype, in float64."""
+    if isinstance(option, tuple):
+        return tuple(_held(each, dtype) for each in option)
+    if not isinstance(option, np.ndarray) or option.dtype.kind != "f":
+        return option
+    return option.astype(NUMPY_DTYPES[dtype]).astype(np.float64)
 
 
 def _repeated(array: Array, layout: str) -> Array:

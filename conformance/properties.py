@@ -117,14 +117,16 @@ def outside(
 
 def _case_of(spec: Spec, case: Case, step: Step) -> Case:
     """The case with the sizes and options of a call, for what limits say of it."""
-    sizes = dict(case.axes)
+    sizes = {**dict(case.axes), **{axis: step.options[n] for n, axis in spec.given.items()}}
     for tensor in spec.call.operations["call"].inputs:
-        sizes.update(zip(tensor.axes, step.inputs[tensor.name].shape, strict=True))
-    given = dict(case.options)
+        shape = zip(tensor.axes, step.inputs[tensor.name].shape, strict=True)
+        sizes.update({axis: size for axis, size in shape if axis in sizes})
+    drawn = dict(case.options)
     options: dict[str, Scalar] = {
         # a mask has no name of its own once a call has changed it
-        name: value if isinstance(value, (str, int, float)) else given[name]
+        name: value if isinstance(value, (str, int, float)) else drawn[name]
         for name, value in step.options.items()
+        if name not in spec.given
     }
     axes = tuple((axis, sizes[axis]) for axis, _ in case.axes)
     return replace(case, axes=axes, options=tuple(options.items()))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernelproof.conformance.capabilities import Capabilities
-from kernelproof.conformance.layout import lay_out, layout_of
+from kernelproof.conformance.layout import NUMPY_DTYPES, lay_out, layout_of
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Clause, Program, Step
 
@@ -24,7 +24,7 @@ def build_request(
     tiles: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """The header and the storages of a run request; ``tiles``: sizes to choose, by constexpr."""
-    call, storages = implementation.judged(clause).call, _Storages()
+    call, storages = implementation.judged(clause).call, _Storages(case.dtype)
     new = None
     if isinstance(call, Program):
         new = {name: size for name, size in case.axes if name in call.new}
@@ -69,7 +69,8 @@ def _gradients(implementation: Capabilities) -> dict[str, Any]:
 class _Storages:
     """Collects the bytes of all tensors of a request."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: str) -> None:
+        self._dtype = NUMPY_DTYPES[dtype]
         self.bytes: dict[str, Array] = {}
 
     def view(self, name: str, array: Array, layout: str) -> dict[str, Any]:
@@ -86,10 +87,12 @@ class _Storages:
         }
 
     def option(self, name: str, value: Any, layout: str) -> Any:
-        """An option; a tensor in it (a mask) has the layout of the inputs, and keeps its values."""
+        """An option; a tensor in it (a mask) has the layout of the inputs, and keeps its values;
+        one of floats has the dtype of the inputs, too."""
         if isinstance(value, tuple):
-            return [self.option(name, each, layout) for each in value]
+            return [self.option(f"{name}[{n}]", each, layout) for n, each in enumerate(value)]
         if not isinstance(value, np.ndarray):
             return value
+        value = value.astype(self._dtype) if value.dtype.kind == "f" else value
         keeps_values = layout not in ("expanded", "repeated")
         return self.view(name, value, layout_of(layout, 0) if keeps_values else "contiguous")

@@ -142,7 +142,8 @@ def _targets(options: dict[str, Any], specs: tuple[str, ...]) -> tuple[Target, .
     if one_spec:
         spec = load_spec(one_spec)
         _known("--returns", returns, spec.output_names, "output")
-        _known("--map", (key.partition(":")[0] for key in mapping), spec.option_names(), "option")
+        keywords = (*spec.given, *spec.option_names())
+        _known("--map", (key.partition(":")[0] for key in mapping), keywords, "option")
     plain = [t.text for t in targets if t.callable is None]
     if (returns or mapping or options.get("gradients")) and plain:
         raise UsageError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -45,8 +46,21 @@ class Tensor:
         return self.dtype or case_dtype
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
-        """Its shape for these sizes; a literal axis such as 1 is its own size."""
-        return tuple(int(axis) if axis.isdigit() else sizes[axis] for axis in self.axes)
+        """Its shape for these sizes; a literal axis such as 1 is its own size, and ``hq*d`` the
+        product of two."""
+        return tuple(
+            prod(int(axis) if axis.isdigit() else sizes[axis] for axis in factors(product))
+            for product in self.axes
+        )
+
+
+def factors(axis: str) -> list[str]:
+    """The axes that lie in one: ``hq*d`` holds the heads side by side.
+
+    >>> factors("hq*d"), factors("tq")
+    (['hq', 'd'], ['tq'])
+    """
+    return axis.split("*")
 
 
 def parse_tensors(text: str) -> tuple[Tensor, ...]:
@@ -70,6 +84,7 @@ def parse_tensors(text: str) -> tuple[Tensor, ...]:
 class Operation:
     """One thing that a caller does: tensors in, keyword options, tensors out.
 
+    given: keywords that every call has, each the size of an axis: ``{"heads": "hq"}``.
     ``refusal``: what the operation must do instead when its precondition does not hold; such
     an operation raises an exception and changes nothing.
     """
@@ -78,15 +93,17 @@ class Operation:
     outputs: tuple[Tensor, ...] = ()
     options: tuple[str, ...] = ()
     refusal: str | None = None
+    given: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def signature(self) -> str:
-        """``(q: b h tq d, ..., *, causal) -> out: b h tq dv``."""
+        """``(q: b h tq d, ..., *, heads: hq, causal) -> out: b h tq dv``."""
         inputs, outputs = (
             ", ".join(f"{t.name}: {' '.join(t.axes)}" for t in tensors)
             for tensors in (self.inputs, self.outputs)
         )
-        options = f", *, {', '.join(self.options)}" if self.options else ""
+        keywords = [*(f"{name}: {axis}" for name, axis in self.given.items()), *self.options]
+        options = f", *, {', '.join(keywords)}" if keywords else ""
         return f"({inputs}{options}) -> {outputs or 'nothing'}"
 
 
@@ -96,25 +113,38 @@ def option_words(text: str) -> tuple[str, ...]:
 
 
 def operation(
-    inputs: str, *, outputs: str = "", options: str = "", refusal: str | None = None
+    inputs: str,
+    *,
+    outputs: str = "",
+    options: str = "",
+    refusal: str | None = None,
+    given: Mapping[str, str] | None = None,
 ) -> Operation:
     """An :class:`Operation` from its three lines of text."""
-    return Operation(parse_tensors(inputs), parse_tensors(outputs), option_words(options), refusal)
+    tensors = parse_tensors(inputs), parse_tensors(outputs)
+    return Operation(*tensors, option_words(options), refusal, given or {})
 
 
 @dataclass(frozen=True)
 class Call:
-    """A function of tensors, e.g. attention: one operation, no state."""
+    """A function of tensors, e.g. attention: one operation, no state.
+
+    given: keywords that every call has, each the size of an axis that no shape shows alone.
+    """
 
     inputs: str
     outputs: str
     options: str = ""
     axis_defaults: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def operations(self) -> Mapping[str, Operation]:
         """The one operation, named ``call``."""
-        return {"call": operation(self.inputs, outputs=self.outputs, options=self.options)}
+        call = operation(
+            self.inputs, outputs=self.outputs, options=self.options, given=self.given
+        )
+        return {"call": call}
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -166,7 +196,13 @@ _AXIS_ORDER = ("b", "h", "hq", "hkv", "tq", "tk", "t", "d", "dv")
 def _axes(operations: Mapping[str, Operation]) -> tuple[str, ...]:
     """The usual order of the field; other axes follow in the order of first use."""
     tensors = [t for o in operations.values() for t in (*o.inputs, *o.outputs)]
-    used = dict.fromkeys(a for t in tensors for a in t.axes if not a.isdigit())
+    used = dict.fromkeys(
+        axis
+        for tensor in tensors
+        for product in tensor.axes
+        for axis in factors(product)
+        if not axis.isdigit()
+    )
     known = [axis for axis in _AXIS_ORDER if axis in used]
     return (*known, *(axis for axis in used if axis not in known))
 
@@ -544,6 +580,11 @@ class Spec:
         """Keyword options of the call. A program's constructor and operations have none."""
         return self.call.operations["call"].options if isinstance(self.call, Call) else ()
 
+    @property
+    def given(self) -> Mapping[str, str]:
+        """Keywords that every call gets, each the size of an axis."""
+        return self.call.given if isinstance(self.call, Call) else {}
+
     def steps(self, case: Case, rng: np.random.Generator) -> list[Step]:
         """Draw the inputs of a case, in float64, not yet rounded to its dtype.
 
@@ -555,7 +596,8 @@ class Spec:
             left = self.earlier.left if self.earlier else ()
             inputs = self.call.operations["call"].inputs
             shapes = {t.name: t.shape(sizes) for t in inputs if t.name not in left}
-            drawn = {
+            given = {name: sizes[axis] for name, axis in self.given.items()}
+            drawn = given | {
                 name: self.domain.draw_option(name, value, rng, sizes)
                 for name, value in options.items()
             }

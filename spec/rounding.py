@@ -103,6 +103,8 @@ class Precision:
     scores, scaled_query, weights: format of the stored S = scale q k^T, of scale * q, and
         of P before it multiplies V.
     normalised: P is divided by its row sum before that rounding (its underflow then weighs more).
+    intermediates: format of what lies in memory between the products of a layer: projections and
+        joined heads, before and after a bias.
     """
 
     name: str = "custom"
@@ -113,6 +115,7 @@ class Precision:
     scaled_query: str | None = None
     weights: str | None = None
     normalised: bool = False
+    intermediates: str | None = None
 
     @classmethod
     def from_json(cls, given: str | Mapping[str, Any]) -> Precision:
@@ -132,7 +135,7 @@ class Precision:
 
     def check(self) -> None:
         """Raise ValueError for a format that does not exist or an accumulator below float32."""
-        for field in ("scores", "scaled_query", "weights"):
+        for field in ("scores", "scaled_query", "weights", "intermediates"):
             value = getattr(self, field)
             if value not in (None, "input", *FORMATS):
                 raise ValueError(f"precision {field}={value!r}: wanted input, {', '.join(FORMATS)}")
@@ -173,6 +176,7 @@ class Precision:
             scaled_query=of(self.scaled_query),
             weights=of(self.weights),
             normalised=self.normalised,
+            intermediates=of(self.intermediates),
         )
 
     def looser_than(self, required: Precision, dtype: str) -> str | None:
@@ -184,7 +188,7 @@ class Precision:
         mine, other = self.rounding(dtype), required.rounding(dtype)
         if mine.accumulate > other.accumulate:
             return f"accumulation in {'truncating ' * self.truncating}{self.accumulate}"
-        for field in ("operands", "scores", "scaled_query", "weights"):
+        for field in ("operands", "scores", "scaled_query", "weights", "intermediates"):
             have: Format | None = getattr(mine, field)
             allowed: Format | None = getattr(other, field)
             if have and not (allowed and have.within(allowed)):
@@ -211,11 +215,13 @@ class Rounding:
     scaled_query: Format | None = None
     weights: Format | None = None
     normalised: bool = False
+    intermediates: Format | None = None
 
     @property
     def narrow(self) -> bool:
         """Whether a declared intermediate may overflow where float32 would not."""
-        formats = (self.scores, self.scaled_query, self.weights, self.operands)
+        attention = (self.scores, self.scaled_query, self.weights)
+        formats = (*attention, self.intermediates, self.operands)
         return any(f is not None and f.largest < FORMATS["float32"].largest / 2 for f in formats)
 
     def output_error(self, error: Array, magnitude: Array) -> Array:
@@ -243,7 +249,7 @@ PRESETS: Mapping[str, Precision] = {
     for p in (
         Precision("strict64", accumulate="float64"),
         Precision("strict32"),
-        Precision("mixed16", truncating=True, weights="input"),
+        Precision("mixed16", truncating=True, weights="input", intermediates="input"),
         Precision(
             "eager16",
             truncating=True,
@@ -251,6 +257,7 @@ PRESETS: Mapping[str, Precision] = {
             scaled_query="input",
             weights="input",
             normalised=True,
+            intermediates="input",
         ),
         Precision("tf32", truncating=True, operands="tf32", weights="tf32"),
         Precision("fp8", truncating=True, weights="input"),

@@ -64,7 +64,7 @@ class Arithmetic:
         """
         declared = {
             name: dtype if value == "input" else value
-            for name in ("operands", "scores", "scaled_query", "weights")
+            for name in ("operands", "scores", "scaled_query", "weights", "intermediates")
             if (value := getattr(precision, name)) is not None
         }
         if "weights" in declared:  # P and dS are cast alike

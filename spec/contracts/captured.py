@@ -43,6 +43,30 @@ def captured_windows(role: str, heads: int, t: int, d: int, ends: Array) -> Arra
     return np.stack([stacked[:, end - t : end] for end in ends])
 
 
+def captured_layer(layer: str, kv_heads: int) -> dict[str, Array]:
+    """Weights and biases of the shipped heads of a layer, uptrained to so many key heads: w_q,
+    w_k, w_v: e heads*d, b_q, b_k, b_v: heads*d, w_o: heads*d e."""
+    data = load_captured()
+    names = [f"{kind}_{role}" for kind in "wb" for role in "qkv"]
+    found = {name: data[f"{layer}.{name}"] for name in (*names, "w_o")}
+    for name in ("w_k", "w_v", "b_k", "b_v"):
+        whole = found[name]
+        groups = whole.reshape(*whole.shape[:-1], kv_heads, HEADS // kv_heads, HEAD_SIZE)
+        found[name] = groups.mean(axis=-2).reshape(*whole.shape[:-1], kv_heads * HEAD_SIZE)
+    return found
+
+
+def check_captured_layer(sizes: Mapping[str, int], family: str) -> None:
+    """Raise ValueError for sizes of a layer that the captured one cannot fill."""
+    given = {name: sizes[name] for name in ("hq", "d", "dv", "e")}
+    wanted = {"hq": HEADS, "d": HEAD_SIZE, "dv": HEAD_SIZE, "e": WIDTH}
+    if given != wanted:
+        shown, known = (".".join(f"{n}{s}" for n, s in x.items()) for x in (given, wanted))
+        raise ValueError(f"family {family}: {shown}: wanted {known}")
+    if max(sizes["tq"], sizes["tk"]) > TOKENS:
+        raise ValueError(f"family {family}: it has {TOKENS} tokens")
+
+
 def check_captured(sizes: Mapping[str, int], tokens: int) -> None:
     """Raise ValueError for sizes that the captured activations cannot fill."""
     d, heads = sizes["d"], sizes.get("h", sizes.get("hq", 1))

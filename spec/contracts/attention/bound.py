@@ -12,18 +12,22 @@ so that with W = e^D - 1 and r_i = sum_j P_ij W_ij < 1
     |out^ - out|_ic <= (((P W)|V|)_ic + r_i |out_ic|) / (1 - r_i).
 
 A row with r_i >= 1 is ill-conditioned at the declared precision: its bound is infinite.
+Values that are off by |e_jc| <= E_jc themselves move the row's mean of them by sum_j P^_ij e_jc, at
+most ((P (1 + W)) E)_ic / (1 - r_i).
 The remaining terms are the roundings of P, of the two sums, of the division and of the output.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from kernelproof.reference.attention.scaled_dot_product import Attention
+from kernelproof.spec.computed import Computed
 from kernelproof.spec.contracts.softmax.bound import (
     blocks_of,
     exponent_error,
@@ -52,38 +56,65 @@ def softmax_bound(
 
 
 def _softmax_bound(exact: Attention, rounding: Rounding, error: ScoreError) -> Mapping[str, Array]:
-    u, tk = rounding.accumulate, exact.scores.shape[-1]
+    tk = exact.scores.shape[-1]
     blocks = blocks_of(tk)
-    sums = gamma(tk, u)
-    values, out = abs(exact.v), abs(exact.out)
-
     term = logit_term(exact, logit_error(exact, rounding, blocks, error))
-    row, conditioned, logits = term.row, term.conditioned, term.out
-    # what follows rounds the computed weights and output, which may be that much larger
-    weighted = (exact.weights @ values + term.spread_values) / (1 - row)
-    operand = unit_of(rounding.operands)
-    # P is an operand of the second product: rounded once more, unless to the same format
-    twice = operand if rounding.operands != rounding.weights else 0.0
-    cast = compose(unit_of(rounding.weights), twice)
-    dropout = 3 * u if exact.weights is not exact.probs else 0.0
-    before_rounding = (
-        logits
-        + compose(cast, operand, sums, dropout) * weighted
-        + compose(sums, 3 * u) * (out + logits)
-        + underflow(exact, rounding)
-    )
-    bound = rounding.output_error(before_rounding, out)
-    lse = lse_bound(row[..., 0], exact.lse, tk, rounding, blocks)
+    out = attended(exact, rounding, term)
+    lse = lse_bound(term.row[..., 0], exact.lse, tk, rounding, blocks)
     empty = exact.lse == -np.inf
+    bound = rounding.output_error(out.error, abs(exact.out))
     return {
-        "out": np.where(empty[..., None], 0.0, np.where(conditioned, bound, np.inf)),
-        "lse": np.where(empty, 0.0, np.where(conditioned[..., 0], lse, np.inf)),
+        "out": np.where(empty[..., None], 0.0, bound),
+        "lse": np.where(empty, 0.0, np.where(term.conditioned[..., 0], lse, np.inf)),
     }
 
 
-class LogitTerm(NamedTuple):
-    """What errors D of the logits do: r (0 where it is not below 1), (P W)|V|, the error of out."""
+def attended(
+    exact: Attention, rounding: Rounding, term: LogitTerm, off: Array | None = None
+) -> Computed:
+    """out, b h tq dv, before it is rounded to its format; off: E, if the values are off."""
+    u = rounding.accumulate
+    sums = gamma(exact.scores.shape[-1], u)
+    passed, weighted = term.out, _weighted(exact, term)
+    if off is not None:
+        moved = ((exact.weights * (1 + term.spread)) @ off) / (1 - term.row)
+        passed, weighted = passed + moved, weighted + moved
+        exact = replace(exact, v=abs(exact.v) + off)
+    operand, cast = unit_of(rounding.operands), _cast_of_weights(rounding)
+    dropout = 3 * u if exact.weights is not exact.probs else 0.0
+    error = (
+        passed
+        + compose(cast, operand, sums, dropout) * weighted
+        + compose(sums, 3 * u) * (abs(exact.out) + passed)
+        + underflow(exact, rounding)
+    )
+    empty = (exact.lse == -np.inf)[..., None]
+    return Computed(exact.out, np.where(empty, 0.0, np.where(term.conditioned, error, np.inf)))
 
+
+def weights_error(exact: Attention, rounding: Rounding, term: LogitTerm) -> Array:
+    """The part of that error that weights bring in, off by logits and declared casts: it is
+    linear in the values."""
+    return term.out + _cast_of_weights(rounding) * _weighted(exact, term)
+
+
+def _weighted(exact: Attention, term: LogitTerm) -> Array:
+    """P |V| of the computed weights, which may be larger than the exact ones."""
+    weighted: Array = (exact.weights @ abs(exact.v) + term.spread_values) / (1 - term.row)
+    return weighted
+
+
+def _cast_of_weights(rounding: Rounding) -> float:
+    """P is an operand of the second product: rounded once more, unless to the same format."""
+    twice = unit_of(rounding.operands) if rounding.operands != rounding.weights else 0.0
+    return compose(unit_of(rounding.weights), twice)
+
+
+class LogitTerm(NamedTuple):
+    """What errors D of the logits do: W, r (0 where it is not below 1), (P W)|V|, the error of
+    out."""
+
+    spread: Array
     row: Array
     conditioned: Array
     spread_values: Array
@@ -98,7 +129,7 @@ def logit_term(exact: Attention, error: Array) -> LogitTerm:
     row = np.where(conditioned, row, 0.0)
     spread_values = (exact.weights * spread) @ abs(exact.v)
     out = (spread_values + row * abs(exact.out)) / (1 - row)
-    return LogitTerm(row, conditioned, spread_values, out)
+    return LogitTerm(spread, row, conditioned, spread_values, out)
 
 
 def logit_error(exact: Attention, rounding: Rounding, blocks: int, error: ScoreError) -> Array:

@@ -1,0 +1,1 @@
+"""What attention layers share: projections around a softmax attention."""
