@@ -141,9 +141,7 @@ class Call:
     @property
     def operations(self) -> Mapping[str, Operation]:
         """The one operation, named ``call``."""
-        call = operation(
-            self.inputs, outputs=self.outputs, options=self.options, given=self.given
-        )
+        call = operation(self.inputs, outputs=self.outputs, options=self.options, given=self.given)
         return {"call": call}
 
     @property

@@ -56,7 +56,8 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """A copy of x: b t heads*d as b heads t d."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2).clone(memory_format=torch.contiguous_format)
+    apart: Tensor = x.unflatten(-1, (heads, -1))
+    return apart.transpose(1, 2).clone(memory_format=torch.contiguous_format)
 
 
 def join_heads(x: Tensor) -> Tensor:

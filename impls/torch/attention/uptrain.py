@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from kernelproof.impls.registration import implementation
@@ -23,4 +22,5 @@ def uptrain(w: Tensor, *, heads: int, kv_heads: int) -> Tensor:
     if kv_heads < 1 or heads % kv_heads:
         raise ValueError(f"{heads} heads in {kv_heads} groups: wanted groups that divide the heads")
     group = heads // kv_heads
-    return w.unflatten(1, (kv_heads, group, -1)).mean(dim=2).flatten(1)
+    pooled: Tensor = w.unflatten(1, (kv_heads, group, -1)).mean(dim=2)
+    return pooled.flatten(1)

@@ -20,7 +20,7 @@ _VALUES = (
         "Queries are projected from x_q, keys and values from x_kv: the same tokens in "
         "self-attention, others in cross-attention.",
         "semantics",
-        smoke=(f"b2.{_H}.tq20.tk20.d16.e48/default/normal",),
+        smoke=(f"b2.{_H}.tq12.tk12.d8.e24/default/normal",),
         core=(f"b2.{_H}.tq33.tk33.d16.e48/causal-top-left/self",),
     ),
     Clause(
@@ -28,7 +28,7 @@ _VALUES = (
         "Head h takes columns h d to (h + 1) d of w_q, head j = h // g likewise of w_k and w_v, "
         "and rows h dv to (h + 1) dv of w_o.",
         "semantics",
-        smoke=("b2.hq6.hkv3.tq9.tk20.d8.dv12.e32/default/normal",),
+        smoke=("b2.hq6.hkv3.tq9.tk12.d8.dv12.e32/default/normal",),
         core=(
             "b1.hq8.hkv2.tq9.tk20.d8.e64/causal-bottom-right/normal",
             "b2.hq4.hkv1.tq9.tk20.d16.e33/default/normal",
@@ -40,7 +40,7 @@ _VALUES = (
         "attention.layer.biases",
         "b_q, b_k, b_v and b_o, where given, are added to their products.",
         "semantics",
-        smoke=(f"b2.{_H}.tq9.tk20.d16.e48/biases-normal/normal",),
+        smoke=(f"b2.{_H}.tq9.tk12.d8.e24/biases-normal/normal",),
         core=("b1.hq3.hkv3.tq20.tk9.d16.dv8.e24/biases-normal+causal-top-left/self",),
     ),
     Clause(
@@ -56,21 +56,21 @@ _VALUES = (
         "attention.scale.default",
         "scale defaults to 1/sqrt(d) of a head, whatever dv and e are.",
         "semantics",
-        smoke=(f"b1.{_H}.tq9.tk20.d8.dv24.e96/default/large-logit",),
+        smoke=("b1.hq1.hkv1.tq30.tk4.d4.dv64.e96/default/large-logit",),
         core=(f"b1.{_H}.tq9.tk20.d80.e48/default/large-logit",),
     ),
     Clause(
         "attention.scale.explicit",
         "An explicit scale is obeyed, also 0, 1 and a negative one.",
         "semantics",
-        smoke=tuple(f"b1.{_H}.tq9.tk20.d16.e48/scale-{s}/normal" for s in (0.0, 1.0, -0.3)),
+        smoke=tuple(f"b1.{_H}.tq9.tk12.d8.e24/scale-{s}/normal" for s in (0.0, 1.0, -0.3)),
     ),
     Clause(
         "attention.mask.boolean",
         "mask is boolean and broadcasts to b hq tq tk; True = may attend.",
         "semantics",
         smoke=tuple(
-            f"b2.{_H}.tq9.tk20.d16.e48/mask-{mask}/normal"
+            f"b2.{_H}.tq9.tk12.d8.e24/mask-{mask}/normal"
             for mask in ("random", "padding", "per-query", "per-head", "matrix")
         ),
         core=tuple(
@@ -83,24 +83,24 @@ _VALUES = (
         "A token that may attend to none gives out = b_o, or 0 without biases, exactly.",
         "semantics",
         smoke=(
-            f"b2.{_H}.tq17.tk20.d16.e48/mask-rows/normal",
-            f"b2.{_H}.tq9.tk20.d16.e48/biases-normal+mask-none/normal",
+            f"b2.{_H}.tq17.tk12.d8.e24/mask-rows/normal",
+            f"b2.{_H}.tq9.tk12.d8.e24/biases-normal+mask-none/normal",
         ),
-        core=(f"b2.{_H}.tq17.tk20.d16.e48/biases-normal+mask-rows/normal",),
+        core=(f"b2.{_H}.tq17.tk12.d8.e24/biases-normal+mask-rows/normal",),
     ),
     Clause(
         "attention.mask.hidden-keys",
         "Tokens of x_kv that a boolean mask hides never influence the output while they are "
         "finite.",
         "semantics",
-        smoke=(f"b2.{_H}.tq9.tk20.d16.e48/mask-padding/masked-large",),
+        smoke=(f"b2.{_H}.tq9.tk12.d8.e24/mask-padding/masked-large",),
     ),
     Clause(
         "attention.causal.top-left",
         "causal top-left lets token i of x_q attend to tokens j <= i of x_kv.",
         "semantics",
-        smoke=(f"b1.{_H}.tq20.tk33.d16.e48/causal-top-left/normal",),
-        core=(f"b1.{_H}.tq33.tk20.d16.e48/causal-top-left/normal",),
+        smoke=(f"b1.{_H}.tq12.tk17.d8.e24/causal-top-left/normal",),
+        core=(f"b1.{_H}.tq17.tk12.d8.e24/causal-top-left/normal",),
     ),
     Clause(
         "attention.causal.bottom-right",
@@ -108,39 +108,45 @@ _VALUES = (
         "first give out = b_o.",
         "semantics",
         smoke=(
-            f"b1.{_H}.tq20.tk33.d16.e48/causal-bottom-right/normal",
-            f"b1.{_H}.tq33.tk20.d16.e48/biases-normal+causal-bottom-right/normal",
+            f"b1.{_H}.tq12.tk17.d8.e24/causal-bottom-right/normal",
+            f"b1.{_H}.tq17.tk12.d8.e24/biases-normal+causal-bottom-right/normal",
         ),
     ),
     Clause(
         "attention.nan.query",
         "A NaN in token i of x_q makes row i NaN and no other.",
         "semantics",
-        smoke=(f"b2.{_H}.tq9.tk20.d16.e48/default/nan-token",),
+        smoke=(f"b2.{_H}.tq9.tk12.d8.e24/default/nan-token",),
     ),
     Clause(
         "attention.shape.empty",
         "tk = 0 gives b_o, or zeros; tq = 0 or b = 0 give empty tensors.",
         "semantics",
         smoke=(
-            f"b2.{_H}.tq5.tk0.d16.e48/biases-normal/normal",
-            f"b1.{_H}.tq0.tk9.d16.e48/default/normal",
+            f"b2.{_H}.tq5.tk0.d8.e24/biases-normal/normal",
+            f"b1.{_H}.tq0.tk9.d8.e24/default/normal",
         ),
-        core=(f"b0.{_H}.tq5.tk9.d16.e48/default/normal", f"b2.{_H}.tq5.tk0.d16.e48/default/normal"),
+        core=(f"b0.{_H}.tq5.tk9.d16.e48/default/normal", f"b2.{_H}.tq5.tk0.d8.e24/default/normal"),
     ),
     Clause(
         "attention.shape.ragged",
         "Lengths, heads and widths of 1, or not a multiple of a tile, are right.",
         "semantics",
-        smoke=("b1.hq1.hkv1.tq1.tk1.d1.e1/default/normal", f"b1.{_H}.tq1.tk129.d24.e65/default/normal"),
-        core=(f"b1.{_H}.tq65.tk130.d33.e40/default/normal", "b1.hq2.hkv1.tq9.tk1100.d8.e16/default/normal"),
+        smoke=(
+            "b1.hq1.hkv1.tq1.tk1.d1.e1/default/normal",
+            f"b1.{_H}.tq1.tk129.d24.e65/default/normal",
+        ),
+        core=(
+            f"b1.{_H}.tq65.tk130.d33.e40/default/normal",
+            "b1.hq2.hkv1.tq9.tk1100.d8.e16/default/normal",
+        ),
     ),
     Clause(
         "attention.layout",
         "Inputs may be transposed, sliced, expanded or at an offset in a larger storage.",
         "integrity",
         smoke=tuple(
-            f"b2.{_H}.tq9.tk20.d16.e48/biases-normal/normal/{layout}"
+            f"b2.{_H}.tq9.tk12.d8.e24/biases-normal/normal/{layout}"
             for layout in ("transposed", "columns", "sliced", "offset", "expanded", "mixed")
         ),
     ),

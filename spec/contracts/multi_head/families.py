@@ -105,9 +105,15 @@ FAMILIES: Mapping[str, Family] = families(
         "self": ("queries and keys are of the same tokens: self-attention", _changed(_self)),
         "stagnant": ("equal weights, equal tokens: narrow sums stop growing", _changed(_stagnant)),
         "nan-token": ("one token of the last batch that queries is NaN", _changed(_nan_token)),
-        "masked-large": ("tokens that the mask hides are 3000 times larger", _changed(_masked_large)),
+        "masked-large": (
+            "tokens that the mask hides are 3000 times larger",
+            _changed(_masked_large),
+        ),
         **{
-            f"captured-{layer}": (f"{layer} of a sentence encoder on a licence text", _captured(layer))
+            f"captured-{layer}": (
+                f"{layer} of a sentence encoder on a licence text",
+                _captured(layer),
+            )
             for layer in LAYERS
         },
     },

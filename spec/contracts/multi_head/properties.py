@@ -77,7 +77,7 @@ def _heads_permuted(point: Point) -> Posed:
     heads = np.arange(hq).reshape(hkv, -1)[groups]
     heads[:1] = heads[:1, cycle(point.rng, heads.shape[1])]
     order = heads.reshape(-1)
-    x, options = point.inputs, _mask(point, -3, order)
+    x, options = point.inputs, dict[str, Any](_mask(point, -3, order))
     if (biases := point.options.get("biases")) is not None:
         of_heads = zip(biases, (order, groups, groups), strict=False)
         options["biases"] = (*(_columns(b, o) for b, o in of_heads), biases[3])
@@ -157,8 +157,8 @@ def _decode_as_prefill(point: Point) -> Posed:
     )
 
 
-_SMALL = "b2.hq4.hkv2.tq17.tk33.d16.e48/default/normal"
-_BIASED = "b2.hq6.hkv3.tq17.tk20.d8.e32/biases-normal+mask-random/normal"
+_SMALL = "b2.hq4.hkv2.tq17.tk33.d8.e24/default/normal"
+_BIASED = "b2.hq6.hkv3.tq17.tk20.d8.e24/biases-normal+mask-random/normal"
 _PROPERTIES: Mapping[str, tuple[str, Relation, tuple[str, ...], tuple[str, ...]]] = {
     "queries-permuted": (
         "Permuting the tokens of x_q, and the mask with them, permutes the rows.",
@@ -175,7 +175,7 @@ _PROPERTIES: Mapping[str, tuple[str, Relation, tuple[str, ...], tuple[str, ...]]
     "batch-permuted": (
         "Permuting the batch permutes the output.",
         Relation(_batch_permuted, CAUSAL),
-        ("b3.hq4.hkv2.tq17.tk33.d16.e48/mask-per-query/normal",),
+        ("b3.hq4.hkv2.tq17.tk33.d8.e24/mask-per-query/normal",),
         (),
     ),
     "heads-permuted": (
@@ -190,18 +190,18 @@ _PROPERTIES: Mapping[str, tuple[str, Relation, tuple[str, ...], tuple[str, ...]]
         "head for its group.",
         Relation(_heads_repeated, CAUSAL),
         (_SMALL,),
-        (_BIASED, "b1.hq4.hkv1.tq20.tk20.d16.e48/causal-top-left/self"),
+        (_BIASED, "b1.hq4.hkv1.tq20.tk20.d8.e24/causal-top-left/self"),
     ),
     "future-changed": (
         "Under causal, changing tokens of the future changes no past row.",
         Relation(_future_changed, CAUSAL, requires="causal"),
-        ("b1.hq2.hkv2.tq33.tk33.d16.e48/causal-top-left/normal",),
-        ("b2.hq4.hkv2.tq20.tk35.d16.e48/causal-bottom-right/normal",),
+        ("b1.hq2.hkv2.tq33.tk33.d8.e24/causal-top-left/normal",),
+        ("b2.hq4.hkv2.tq20.tk35.d8.e24/causal-bottom-right/normal",),
     ),
     "decode-as-prefill": (
         "The last token of x_q alone gives the last row of the whole call.",
         Relation(_decode_as_prefill, (*FREE, "causal-bottom-right")),
-        ("b2.hq4.hkv2.tq17.tk33.d16.e48/causal-bottom-right/normal",),
+        ("b2.hq4.hkv2.tq17.tk33.d8.e24/causal-bottom-right/normal",),
         (_BIASED,),
     ),
 }

@@ -1,0 +1,1 @@
+"""What uptraining is judged by."""
