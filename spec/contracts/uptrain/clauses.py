@@ -1,0 +1,85 @@
+"""Clauses of uptraining."""
+
+from __future__ import annotations
+
+from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
+from kernelproof.spec.contracts.uptrain.properties import UPTRAIN_PROPERTIES
+from kernelproof.spec.language import Clause, Growth
+
+UPTRAIN_CLAUSES = (
+    Clause(
+        "attention.accuracy",
+        "out is the mean of the heads of each group, off by no more than gamma_(g + 1) of the "
+        "mean of their magnitudes and the declared roundings, in every element.",
+        "accuracy",
+    ),
+    Clause(
+        "attention.groups",
+        "Head h belongs to group h // g with g = hq / hkv, for any number of groups.",
+        "semantics",
+        smoke=("hq6.hkv3.d16.e24/default/normal", "hq12.hkv2.d7.e5/default/normal"),
+        core=("hq7.hkv1.d3.e9/default/normal", "hq20.hkv4.d33.e1/default/normal"),
+    ),
+    Clause(
+        "attention.uptrain.one-each",
+        "With as many key heads as heads every weight stays as it is.",
+        "semantics",
+        smoke=("hq4.hkv4.d16.e24/default/normal",),
+        core=("hq1.hkv1.d16.e24/default/normal",),
+        exact=True,
+    ),
+    Clause(
+        "attention.uptrain.two-identical",
+        "Two heads that are the same pool to themselves, exactly.",
+        "semantics",
+        smoke=("hq8.hkv4.d16.e24/default/identical",),
+        exact=True,
+    ),
+    Clause(
+        "attention.uptrain.identical",
+        "A power of two of 16-bit heads that are the same pool to themselves, exactly: their "
+        "sum fits float32.",
+        "semantics",
+        smoke=("hq16.hkv2.d16.e24/default/identical",),
+        exact=True,
+        dtypes=("float16", "bfloat16"),
+    ),
+    Clause(
+        "attention.shape.empty",
+        "Heads of size 0, or a width of 0, give an empty tensor.",
+        "semantics",
+        smoke=("hq4.hkv2.d16.e0/default/normal",),
+        core=("hq4.hkv2.d0.e9/default/normal",),
+    ),
+    Clause(
+        "attention.layout",
+        "Weights may be transposed, sliced, expanded or at an offset in a larger storage.",
+        "integrity",
+        smoke=tuple(
+            f"hq6.hkv2.d16.e24/default/normal/{layout}"
+            for layout in ("transposed", "sliced", "offset", "expanded")
+        ),
+    ),
+    Clause(
+        "attention.deterministic",
+        "The same call twice gives equal bits, unless the implementation declares atomics.",
+        "integrity",
+        smoke=("hq12.hkv2.d16.e65/default/normal",),
+        repeat=True,
+    ),
+    *UPTRAIN_PROPERTIES,
+    *cost_clauses(
+        "attention",
+        *("traffic", "footprint", "operations", "memory"),
+        # large enough for a copy of the weights to stand out from any workspace
+        smoke=("hq8.hkv2.d64.e600/default/normal", "hq6.hkv6.d20.e33/default/normal"),
+        core=("hq32.hkv1.d16.e100/default/normal",),
+    ),
+    growth_clause(
+        "attention.complexity.traffic",
+        "traffic",
+        Growth(1, ("e",), sizes=(32, 64, 128, 256, 512)),
+        at="hq8.hkv2.d16.e512/default/normal",
+    ),
+)
+"""The clauses of the mean over groups of heads."""
