@@ -17,6 +17,7 @@ from kernelproof.spec.contracts.captured import (
     TOKENS,
     WIDTH,
     captured_head,
+    captured_layer,
     captured_windows,
     check_captured,
     load_captured,
@@ -96,6 +97,17 @@ def test_the_heads_are_in_the_order_of_their_columns(layer):
     for head in range(HEADS):
         errors = [abs(projected[:, i] - data[f"{layer}.q"][head]).mean() for i in range(HEADS)]
         assert int(np.argmin(errors)) == head
+
+
+@EACH_LAYER
+def test_a_layer_of_fewer_key_heads_has_the_means_of_its_groups(layer):
+    data, whole, shared = load_captured(), captured_layer(layer, 4), captured_layer(layer, 2)
+    assert set(whole) == {*(f"{kind}_{role}" for kind in "wb" for role in "qkv"), "w_o"}
+    assert all(np.array_equal(array, data[f"{layer}.{name}"]) for name, array in whole.items())
+    heads = data[f"{layer}.w_v"].reshape(384, 4, 32)
+    assert np.array_equal(shared["w_v"][:, 32:], (heads[:, 2] + heads[:, 3]) / 2)
+    assert shared["b_k"].shape == (64,)
+    assert np.array_equal(shared["w_q"], whole["w_q"])
 
 
 @pytest.mark.parametrize("head", range(4))
@@ -203,6 +215,20 @@ def test_sizes_that_the_activations_cannot_fill_are_refused(sizes, tokens, sente
 )
 def test_sizes_that_they_can_fill_are_accepted_to_the_last_token(sizes):
     check_captured({"b": 1, **sizes}, 256)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ("hq8.hkv2.tq9.tk9.d32.e384", "hq8.d32.dv32.e384: wanted hq4.d32.dv32.e384"),
+        ("hq4.hkv2.tq9.tk9.d32.e64", "hq4.d32.dv32.e64: wanted hq4.d32.dv32.e384"),
+        ("hq4.hkv4.tq9.tk257.d32.e384", "it has 256 tokens"),
+    ],
+)
+def test_a_layer_that_is_not_of_the_captured_sizes_is_refused(sizes, words):
+    with pytest.raises(ValueError) as raised:
+        load_spec("attention.multi_head").case(f"float32/b1.{sizes}/default/captured-layer0")
+    assert str(raised.value) == f"family captured-layer0: {words}"
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ FLASH, SHARED = load_spec("attention.flash").costs, load_spec("attention.grouped
 ONE_KEY_HEAD = load_spec("attention.multi_query").costs
 STANDARD = load_spec("attention.scaled_dot_product").costs
 FUSED, DOT_PRODUCT = (load_spec(f"attention.{name}").costs for name in ("fused", "dot_product"))
+LAYER = load_spec("attention.multi_head").costs
+UPTRAIN = load_spec("attention.uptrain").costs
 MATMUL, STRASSEN = load_spec("matmul.tiled").costs, load_spec("matmul.strassen").costs
 NAIVE = load_spec("matmul.naive").costs
 DECODING = load_spec("attention.flash_decoding").costs
@@ -330,6 +332,68 @@ def test_a_product_without_outputs_or_terms_reads_nothing(m, k, n):
     x = Sizes({"m": m, "k": k, "n": n})
     assert MATMUL.reads(x) == {"a": len(a), "b": len(b)}
     assert MATMUL.compulsory(x) == 4 * (len(a) + len(b) + m * n)
+
+
+# Layers -------------------------------------------------------------------------------------------
+
+
+@st.composite
+def layer_sizes(draw):
+    """Sizes of an attention layer, with any of causal and a mask."""
+    group, hkv = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    axes = {"b": draw(st.integers(1, 2)), "hq": group * hkv, "hkv": hkv, "d": 2, "dv": 3, "e": 4}
+    axes |= {n: draw(st.integers(0, 5)) for n in ("tq", "tk")}
+    options = {"causal": draw(st.sampled_from([None, "top-left", "bottom-right"]))}
+    if draw(st.booleans()):
+        shape = (axes["b"], axes["hq"], axes["tq"], axes["tk"])
+        rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+        options["mask"] = rng.random(shape) < draw(st.sampled_from([0.1, 0.6]))
+    return Sizes(axes, options, draw(st.sampled_from([2, 4, 8])))
+
+
+@SMALL
+@given(layer_sizes())
+def test_a_layer_must_read_what_some_output_depends_on(x):
+    mask, group = x.options.get("mask"), x.hq // x.hkv
+    found = {name: set() for name in ("x_q", "x_kv", "w_q", "w_k", "w_v", "w_o")}
+    for b, h, i, j in product(range(x.b), range(x.hq), range(x.tq), range(x.tk)):
+        if (mask is None or mask[b, h, i, j]) and sees(i, j, x.tq, x.tk, x.options["causal"]):
+            for p in range(x.e):
+                found["x_q"].add((b, i, p))
+                found["x_kv"].add((b, j, p))
+                found["w_q"].update((p, h, c) for c in range(x.d))
+                found["w_k"].update((p, h // group, c) for c in range(x.d))
+                found["w_v"].update((p, h // group, c) for c in range(x.dv))
+                found["w_o"].update((h, c, p) for c in range(x.dv))
+    needed = {name: len(elements) for name, elements in found.items()}
+    assert LAYER.reads(x) == needed
+    assert LAYER.compulsory(x) == (sum(needed.values()) + x.b * x.tq * x.e) * x.item
+    assert LAYER.compulsory(x) <= LAYER.traffic(x) <= LAYER.cap(x)
+    assert LAYER.useful(x) <= LAYER.flops(x)
+
+
+@SMALL
+@given(*[st.integers(1, 3)] * 3, *[st.integers(0, 5)] * 2, *[st.integers(1, 4)] * 3)
+def test_a_layer_computes_its_projections_and_its_attention(b, hkv, group, tq, tk, d, dv, e):
+    axes = {"b": b, "hq": hkv * group, "hkv": hkv, "tq": tq, "tk": tk, "d": d, "dv": dv}
+    x = Sizes({**axes, "e": e})
+    products = [(b * tq, e, x.hq * d), (b * tk, e, hkv * d), (b * tk, e, hkv * dv)]
+    products += [(b * tq, x.hq * dv, e)]
+    of_projections = sum(2 * m * k * n for m, k, n in products)
+    assert LAYER.flops(x) == of_projections + SHARED.flops(x)
+    # of equal lengths, the formula of the catalogue
+    if tq == tk:
+        t = b * tq
+        assert of_projections == 2 * t * e * (x.hq * d + hkv * (d + dv)) + 2 * t * x.hq * dv * e
+
+
+@SMALL
+@given(*[st.integers(1, 5)] * 4, st.sampled_from([2, 4, 8]))
+def test_uptraining_reads_every_weight_once_and_adds_all_but_one_per_group(e, hkv, group, d, item):
+    x = Sizes({"e": e, "hq": hkv * group, "hkv": hkv, "d": d}, {}, item)
+    assert UPTRAIN.traffic(x) == UPTRAIN.compulsory(x) == item * e * d * hkv * (group + 1)
+    assert UPTRAIN.useful(x) == e * d * hkv * (group - 1)
+    assert UPTRAIN.operations(x) == UPTRAIN.useful(x) + e * d * hkv
 
 
 # Bounds around the closed forms -------------------------------------------------------------------

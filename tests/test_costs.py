@@ -17,6 +17,7 @@ from kernelproof.conformance.reply import read_reply
 from kernelproof.conformance.request import build_request
 from kernelproof.conformance.suite import Planned, select_cases
 from kernelproof.conformance.verdict import Result
+from kernelproof.spec.contracts.attention.costs import standard_traffic
 from kernelproof.spec.language import WORKSPACE
 
 RAGGED = "float32/b1.hq4.hkv2.tq60.tk100.d32/default/normal"
@@ -174,6 +175,41 @@ def test_operators_move_all_of_x_once_per_pass_and_no_more(
         on_cpu(name, f"float32/r9.n{n}/default/normal", "traffic").measured for n in (300, 700)
     )
     assert long - short == passes * 4 * 9 * (700 - 300)
+
+
+LAYERS = [
+    "b2.hq4.hkv2.tq9.tk20.d8.dv12.e24/default/normal",
+    "b1.hq6.hkv3.tq20.tk9.d16.e40/biases-normal/normal",
+    "b2.hq3.hkv1.tq1.tk33.d8.e16/biases-normal/normal",
+]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("point", LAYERS)
+def test_what_a_layer_moves_beside_its_attention_is_its_closed_form(
+    built_in: Gates, point: str, dtype: str
+) -> None:
+    on_cpu = Gates(built_in.suite, "cpu")
+    x, _, counts = on_cpu.counts("torch-multi-head", f"{dtype}/{point}")
+    # the attention inside has inputs in the accumulator's format
+    wide = "float64" if dtype == "float64" else "float32"
+    sizes = ".".join(f"{axis}{size}" for axis, size in x.axes.items() if axis != "e")
+    inner, _, own = on_cpu.counts("torch-grouped-query", f"{wide}/{sizes}/default/normal")
+    layer, attention = (
+        on_cpu.implementation(name).spec.costs
+        for name in ("torch-multi-head", "torch-grouped-query")
+    )
+    assert counts.traffic - own.traffic == layer.traffic(x) - standard_traffic(inner)
+    assert counts.dots - own.dots == layer.flops(x) - attention.flops(inner)
+    assert counts.exps == own.exps
+
+
+def test_uptraining_moves_its_closed_form(built_in: Gates) -> None:
+    on_cpu = Gates(built_in.suite, "cpu")
+    for dtype in ("float64", "float32", "bfloat16"):
+        point = f"{dtype}/hq6.hkv2.d20.e33/default/normal"
+        x, _, counts = on_cpu.counts("torch-uptrain", point)
+        assert counts.traffic == on_cpu.implementation("torch-uptrain").spec.costs.traffic(x)
 
 
 # Wrong in cost ------------------------------------------------------------------------------------

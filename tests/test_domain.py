@@ -270,6 +270,16 @@ def test_another_seed_draws_other_inputs(seeds):
     assert not np.array_equal(first.inputs["q"], second.inputs["q"])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_an_option_of_floats_holds_numbers_of_the_dtype_of_the_inputs(dtype):
+    spec = load_spec("attention.multi_head")
+    point = "b1.hq2.hkv1.tq2.tk3.d4.e8/biases-normal/normal"
+    [step] = draw(spec, spec.case(f"{dtype}/{point}"), "0")
+    for bias in step.options["biases"]:
+        assert bias.dtype == np.float64
+        assert np.array_equal(bias, bias.astype(NUMPY_DTYPES[dtype]).astype(np.float64))
+
+
 @pytest.mark.parametrize("mask", ATTENTION.domain.options["mask"])
 def test_masks_are_boolean_and_broadcast_to_b_h_tq_tk(mask):
     case = ATTENTION.case(f"float32/b2.h3.tq4.tk5.d8/mask-{mask}/normal")

@@ -16,7 +16,9 @@ from kernelproof.reference.attention.flash_decoding import flash_decoding
 from kernelproof.reference.attention.fused import fused
 from kernelproof.reference.attention.gradients import attention_gradients
 from kernelproof.reference.attention.grouped_query import grouped_query
+from kernelproof.reference.attention.multi_head import multi_head
 from kernelproof.reference.attention.scaled_dot_product import scaled_dot_product
+from kernelproof.reference.attention.uptrain import uptrain
 from kernelproof.reference.cache.contiguous import Contiguous
 from kernelproof.reference.matmul.forms import FORMS
 from kernelproof.reference.matmul.strassen import by_blocks, strassen
@@ -231,6 +233,95 @@ def test_rows_without_a_key_have_and_add_exactly_no_gradient(options):
     assert empty.any()
     assert not found.dq[empty].any()
     assert all(abs(each).max() < 100 for each in (found.dq, found.dk, found.dv))
+
+
+def projected(x, w, bias, heads):
+    """x w + bias by plain loops, one head after the other: b heads t d."""
+    (b, t, e), d = x.shape, w.shape[1] // heads
+    out = np.full((b, heads, t, d), mp.mpf(0), dtype=object)
+    for n, head, i, c in np.ndindex(*out.shape):
+        column = head * d + c
+        terms = [mp.mpf(x[n, i, p]) * mp.mpf(w[p, column]) for p in range(e)]
+        out[n, head, i, c] = mp.fsum([*terms, mp.mpf(bias[column])])
+    return out
+
+
+def layer(x_q, x_kv, w_q, w_k, w_v, w_o, heads, kv_heads, biases, **options):
+    q = projected(x_q, w_q, biases[0], heads)
+    k, v = (projected(x_kv, w, b, kv_heads) for w, b in ((w_k, biases[1]), (w_v, biases[2])))
+    out = attention(q, k, v, group=heads // kv_heads, **options)["out"]
+    b, _, tq, dv = out.shape
+    joined = np.full((b, tq, heads * dv), mp.mpf(0), dtype=object)
+    for n, head, i, c in np.ndindex(*out.shape):
+        joined[n, i, head * dv + c] = out[n, head, i, c]
+    return {"out": projected(joined, w_o, biases[3], 1)[:, 0]}
+
+
+def draw_layer(heads, kv_heads, b=2, tq=3, tk=4, d=2, dv=3, e=5):
+    rng = np.random.default_rng(heads)
+    shapes = {"x_q": (b, tq, e), "x_kv": (b, tk, e), "w_q": (e, heads * d)}
+    shapes |= {"w_k": (e, kv_heads * d), "w_v": (e, kv_heads * dv), "w_o": (heads * dv, e)}
+    inputs = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    widths = [heads * d, kv_heads * d, kv_heads * dv, e]
+    return inputs, tuple(rng.standard_normal(width) for width in widths)
+
+
+@WIDE
+@pytest.mark.parametrize(("heads", "kv_heads"), [(2, 2), (4, 2), (6, 3), (3, 1)])
+@pytest.mark.parametrize("options", [{}, {"causal": "bottom-right", "scale": -0.7}])
+def test_a_layer_differs_from_50_digits_by_no_more_than_its_own_bound(
+    heads, kv_heads, options, wide
+):
+    x, biases = draw_layer(heads, kv_heads)
+    given = {"heads": heads, "kv_heads": kv_heads}
+    record = multi_head(**widened(x, wide), biases=biases, **given, **options)
+    exact = layer(**x, biases=biases, **given, **options)
+    assert worst_ratio("attention.multi_head", record, exact, wide) <= 1
+    zeros = tuple(0 * b for b in biases)
+    record = multi_head(**widened(x, wide), **given, **options)
+    exact = layer(**x, biases=zeros, **given, **options)
+    assert worst_ratio("attention.multi_head", record, exact, wide) <= 1
+
+
+def test_a_bias_of_keys_changes_nothing():
+    x, biases = draw_layer(4, 2)
+    without = (biases[0], 0 * biases[1], *biases[2:])
+    one, other = (multi_head(**x, heads=4, kv_heads=2, biases=b).out for b in (biases, without))
+    assert abs(one - other).max() < 1e-12
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_a_layer_whose_groups_have_identical_heads_is_its_uptrained_one(kv_heads):
+    x, (b_q, b_k, b_v, b_o) = draw_layer(8, kv_heads)
+    given = {"heads": 8, "kv_heads": 8}
+
+    def repeated(w):
+        heads = w.reshape(*w.shape[:-1], kv_heads, 1, -1).repeat(8 // kv_heads, -2)
+        return heads.reshape(*w.shape[:-1], -1)
+
+    wide = {**x, "w_k": repeated(x["w_k"]), "w_v": repeated(x["w_v"])}
+    original = multi_head(**wide, **given, biases=(b_q, repeated(b_k), repeated(b_v), b_o))
+    pooled = {n: uptrain(wide[n], heads=8, kv_heads=kv_heads).out for n in ("w_k", "w_v")}
+    biases = (
+        b_q,
+        *(uptrain(repeated(b)[None], heads=8, kv_heads=kv_heads).out[0] for b in (b_k, b_v)),
+        b_o,
+    )
+    smaller = multi_head(**{**wide, **pooled}, heads=8, kv_heads=kv_heads, biases=biases)
+    assert abs(smaller.out - original.out).max() < 1e-12
+
+
+@WIDE
+@pytest.mark.parametrize(("heads", "kv_heads"), [(6, 2), (6, 3), (5, 1), (4, 4)])
+def test_uptraining_takes_the_mean_of_the_heads_of_each_group(heads, kv_heads, wide):
+    d, group = 3, heads // kv_heads
+    w = np.random.default_rng(3).standard_normal((4, heads * d))
+    exact = np.full((4, kv_heads * d), mp.mpf(0), dtype=object)
+    for i, head, c in np.ndindex(4, kv_heads, d):
+        terms = [mp.mpf(w[i, (head * group + j) * d + c]) for j in range(group)]
+        exact[i, head * d + c] = mp.fsum(terms) / group
+    record = uptrain(w.astype(wide), heads=heads, kv_heads=kv_heads)
+    assert worst_ratio("attention.uptrain", record, {"out": exact}, wide) <= 1
 
 
 @WIDE

@@ -23,6 +23,10 @@ def kernel(q, k, v):
 CLAIMS = [
     ("misspelt spec", "unknown spec 'attention.scaled_dot_produkt': did you mean "),
     ("made-up spec", "unknown spec 'attention.zzz'"),
+    (
+        "layer without its heads",
+        "attention.multi_head is always given heads, kv_heads: take heads as a keyword",
+    ),
     ("empty spec", "unknown spec ''"),
     ("spec that is a number", "unknown spec"),
     ("misspelt dtype", "'floot16': did you mean 'float16'?"),

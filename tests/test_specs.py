@@ -29,6 +29,8 @@ from kernelproof.spec.language import (
 SPECS = {name: load_spec(name) for name in spec_names()}
 ATTENTION, CACHE = SPECS["attention.scaled_dot_product"], SPECS["cache.contiguous"]
 MATMUL, STRASSEN = SPECS["matmul.tiled"], SPECS["matmul.strassen"]
+LAYER = SPECS["attention.multi_head"]
+LAYER_POINT = "b1.hq4.hkv2.tq2.tk3.d3.dv5.e7/default/normal"
 EACH_SPEC = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 SMALL = settings(deadline=None, derandomize=True, max_examples=40)
 
@@ -386,6 +388,25 @@ def test_a_literal_axis_is_its_own_size_and_float32_statistics_are_float64_besid
     assert keys.shape({"b": 2, "d": 8}) == (2, 1, 8)
     assert [lse.dtype_in(d) for d in ("float64", "float16")] == ["float64", "float32"]
     assert keys.dtype_in("float16") == "float16"
+
+
+def test_an_axis_that_is_a_product_has_the_size_of_its_factors_multiplied():
+    (weight,) = parse_tensors("w: e hq*d")
+    assert weight.axes == ("e", "hq*d")
+    assert weight.shape({"e": 5, "hq": 3, "d": 4}) == (5, 12)
+    assert LAYER.call.axes == ("b", "hq", "hkv", "tq", "tk", "d", "dv", "e")
+
+
+def test_keywords_that_are_sizes_are_given_in_every_call():
+    [step] = LAYER.steps(LAYER.case(f"float32/{LAYER_POINT}"), np.random.default_rng(0))
+    assert (step.options["heads"], step.options["kv_heads"]) == (4, 2)
+    assert {n: x.shape for n, x in step.inputs.items() if n.startswith("w_")} == {
+        "w_q": (7, 4 * 3),
+        "w_k": (7, 2 * 3),
+        "w_v": (7, 2 * 5),
+        "w_o": (4 * 5, 7),
+    }
+    assert "*, heads: hq, kv_heads: hkv, biases, mask, causal, scale)" in LAYER.signatures[0]
 
 
 PROGRAM = Program(

@@ -34,6 +34,7 @@ class Half:
 implementation(SPEC, name="right", returns=["out"])(plain)
 claim("misspelt spec", spec="attention.scaled_dot_produkt")
 claim("made-up spec", spec="attention.zzz")
+claim("layer without its heads", spec="attention.multi_head")
 claim("empty spec", spec="")
 claim("spec that is a number", spec=7)
 claim("misspelt dtype", dtypes=["float32", "floot16"])
