@@ -75,7 +75,7 @@ _VALUES = (
         ),
         core=tuple(
             f"b3.hq6.hkv3.tq17.tk33.d16.e48/{options}/normal"
-            for options in ("mask-random", "causal-top-left+scale-0.3+mask-padding")
+            for options in ("mask-random", "mask-padding+causal-top-left+scale-0.3")
         ),
     ),
     Clause(
