@@ -4,8 +4,8 @@
 
 Two captured layers of a sentence encoder, four heads of 32 each, on the tokens that they received
 (self-attention). Their key and value heads are made two, and one, by the mean of each group
-(Ainslie et al. 2023), its first head, or one of its heads at random: the mean error of every choice.
-The error is that of the share of the four heads in the layer's output, relative to its norm, in
+(Ainslie et al. 2023), its first head, or one of its heads at random, the mean error of every choice
+standing for it. The error is of the share of the four heads in the output, relative to its norm, in
 float64; nothing is trained afterwards.
 """
 
