@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -206,11 +206,15 @@ def evaluate(spec: Spec, case: Case, steps: Sequence[Step], wide: Any) -> list[A
 def _narrowed(record: Any) -> Any:
     """A record in float64, for bounds: their last bits do not matter. Equal fields stay one."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
-    made = {
-        id(each): np.asarray(each, np.float64) if isinstance(each, np.ndarray) else each
-        for each in values.values()
-    }
+    made = {id(each): _narrowed_field(each) for each in values.values()}
     return replace(record, **{name: made[id(each)] for name, each in values.items()})
+
+
+def _narrowed_field(value: Any) -> Any:
+    """Numbers in float64; a record in a record likewise."""
+    if isinstance(value, np.ndarray):
+        return np.asarray(value, np.float64)
+    return _narrowed(value) if is_dataclass(value) else value
 
 
 def _rounded(array: Array, tensor: Tensor, case_dtype: str) -> Array:

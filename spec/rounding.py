@@ -90,6 +90,10 @@ def compose(*relative: float) -> float:
     return total
 
 
+STORED = ("scores", "scaled_query", "weights", "intermediates", "tanh")
+"""Quantities that an implementation may keep in a narrower format, if it declares which."""
+
+
 @dataclass(frozen=True)
 class Precision:
     """The roundings that an implementation declares; each one enters its error bound.
@@ -105,6 +109,8 @@ class Precision:
     normalised: P is divided by its row sum before that rounding (its underflow then weighs more).
     intermediates: format of what lies in memory between the products of a layer: projections and
         joined heads, before and after a bias.
+    tanh: format of tanh where a network makes the scores: ``tanh.approx`` of PTX is as good as
+        float16.
     """
 
     name: str = "custom"
@@ -116,6 +122,7 @@ class Precision:
     weights: str | None = None
     normalised: bool = False
     intermediates: str | None = None
+    tanh: str | None = None
 
     @classmethod
     def from_json(cls, given: str | Mapping[str, Any]) -> Precision:
@@ -135,7 +142,7 @@ class Precision:
 
     def check(self) -> None:
         """Raise ValueError for a format that does not exist or an accumulator below float32."""
-        for field in ("scores", "scaled_query", "weights", "intermediates"):
+        for field in STORED:
             value = getattr(self, field)
             if value not in (None, "input", *FORMATS):
                 raise ValueError(f"precision {field}={value!r}: wanted input, {', '.join(FORMATS)}")
@@ -177,6 +184,7 @@ class Precision:
             weights=of(self.weights),
             normalised=self.normalised,
             intermediates=of(self.intermediates),
+            tanh=of(self.tanh),
         )
 
     def looser_than(self, required: Precision, dtype: str) -> str | None:
@@ -188,7 +196,7 @@ class Precision:
         mine, other = self.rounding(dtype), required.rounding(dtype)
         if mine.accumulate > other.accumulate:
             return f"accumulation in {'truncating ' * self.truncating}{self.accumulate}"
-        for field in ("operands", "scores", "scaled_query", "weights", "intermediates"):
+        for field in ("operands", *STORED):
             have: Format | None = getattr(mine, field)
             allowed: Format | None = getattr(other, field)
             if have and not (allowed and have.within(allowed)):
@@ -216,12 +224,12 @@ class Rounding:
     weights: Format | None = None
     normalised: bool = False
     intermediates: Format | None = None
+    tanh: Format | None = None
 
     @property
     def narrow(self) -> bool:
         """Whether a declared intermediate may overflow where float32 would not."""
-        attention = (self.scores, self.scaled_query, self.weights)
-        formats = (*attention, self.intermediates, self.operands)
+        formats = [getattr(self, field) for field in ("operands", *STORED)]
         return any(f is not None and f.largest < FORMATS["float32"].largest / 2 for f in formats)
 
     def output_error(self, error: Array, magnitude: Array) -> Array:
@@ -258,6 +266,7 @@ PRESETS: Mapping[str, Precision] = {
             weights="input",
             normalised=True,
             intermediates="input",
+            tanh="input",
         ),
         Precision("tf32", truncating=True, operands="tf32", weights="tf32"),
         Precision("fp8", truncating=True, weights="input"),

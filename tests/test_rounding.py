@@ -211,6 +211,7 @@ def test_the_presets_of_16_bit_inputs_loosen_one_by_one(dtype):
         (Precision(scaled_query="input"), "mixed16", "float16", "scaled query in float16"),
         (Precision(weights="bfloat16"), "mixed16", "float16", "weights in bfloat16"),
         (Precision(intermediates="input"), "strict32", "float16", "intermediates in float16"),
+        (Precision(tanh="float16"), "mixed16", "bfloat16", "tanh in float16"),
         (
             Precision(weights="input", normalised=True),
             "mixed16",
@@ -250,7 +251,7 @@ def test_rounding_to_a_finer_format_than_allowed_is_not_looser():
         (
             {"weight": "input"},
             "unknown precision field 'weight': wanted accumulate, intermediates, "
-            "normalised, operands, scaled_query, scores, truncating, weights",
+            "normalised, operands, scaled_query, scores, tanh, truncating, weights",
         ),
         ({"weights": "half"}, f"precision weights='half': wanted {KINDS}"),
         ({"scores": 16}, f"precision scores=16: wanted {KINDS}"),

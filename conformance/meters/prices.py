@@ -181,7 +181,8 @@ PRICES: dict[str, Price] = {
     **_each("_flash_attention_backward _efficient_attention_backward", _attention(1, 3, 2, 2)),
     **_each("flex_attention", _attention(0, 1, 1)),
     **_each("flex_attention_backward", _attention(0, 3, 2)),
-    **_each("exp exp2 expm1", lambda args, kwargs, out: Work(exps=_size(out))),
+    # tanh and the sigmoid are one, whether a kernel writes it out or calls the function
+    **_each("exp exp2 expm1 tanh sigmoid", lambda args, kwargs, out: Work(exps=_size(out))),
     **_each("pow float_power", _power),
     **_each(
         "addcmul addcdiv lerp addr", lambda args, kwargs, out: Work(elementwise=2 * _size(out))

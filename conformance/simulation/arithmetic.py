@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from kernelproof.spec.rounding import FORMATS, Format, Precision
+from kernelproof.spec.rounding import FORMATS, STORED, Format, Precision
 
 PRODUCTS_AT_ONCE = 16
 """Products that a matrix instruction adds before it rounds."""
@@ -64,7 +64,7 @@ class Arithmetic:
         """
         declared = {
             name: dtype if value == "input" else value
-            for name in ("operands", "scores", "scaled_query", "weights", "intermediates")
+            for name in ("operands", *STORED)
             if (value := getattr(precision, name)) is not None
         }
         if "weights" in declared:  # P and dS are cast alike

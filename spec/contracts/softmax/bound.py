@@ -16,13 +16,14 @@ softmax is as accurate as any (Blanchard, Higham & Higham 2021).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from kernelproof.reference.softmax.safe import Softmax
-from kernelproof.spec.rounding import Rounding, compose, gamma
+from kernelproof.spec.computed import Computed, cast
+from kernelproof.spec.rounding import Format, Rounding, compose, gamma
 
 Array = npt.NDArray[Any]
 
@@ -92,24 +93,43 @@ def safe_bound(exact: Softmax, rounding: Rounding) -> Mapping[str, Array]:
 
 def _softmax_bound(exact: Softmax, rounding: Rounding, blocks: int) -> Mapping[str, Array]:
     with np.errstate(invalid="ignore", over="ignore"):
-        u, n, out = rounding.accumulate, exact.x.shape[-1], exact.out
-        error = logit_error(exact, rounding, blocks)
-        off = weighted(out, np.expm1(error))
-        row = off.sum(-1, keepdims=True)
-        conditioned = row < 1
-        row = np.where(conditioned, row, 0.0)
-        logits = (off + row * out) / (1 - row)
-        # exp may underflow, of the element and of each term of l >= 1
-        flushed = (1 + n * out) * rounding.underflow
-        before = logits + compose(gamma(n, u), 3 * u) * (out + logits) + flushed
-        bound = np.where(conditioned, rounding.output_error(before, out), np.inf)
-        lse = lse_bound(row[..., 0], exact.lse, n, rounding, blocks)
+        found = probs_bound(exact.out, logit_error(exact, rounding, blocks), rounding)
+        lse = lse_bound(found.row, exact.lse, exact.x.shape[-1], rounding, blocks)
         empty = exact.lse == -np.inf
         return {
             # exp(-inf) is 0
-            "out": np.where(exact.x == -np.inf, 0.0, bound),
-            "lse": np.where(empty, 0.0, np.where(conditioned[..., 0], lse, np.inf)),
+            "out": np.where(exact.x == -np.inf, 0.0, found.probs),
+            "lse": np.where(empty, 0.0, np.where(found.conditioned, lse, np.inf)),
         }
+
+
+class ProbsBound(NamedTuple):
+    """The bound of P: ... n, infinite in rows that are not conditioned: whose r: ... is not below
+    1, and 0 here."""
+
+    probs: Array
+    row: Array
+    conditioned: Array
+
+
+def probs_bound(
+    probs: Array, error: Array, rounding: Rounding, stored: Format | None = None
+) -> ProbsBound:
+    """Of P whose exponents are off by at most ``error``, both ... n: the formula on top of this
+    page and what is rounded after it. stored: the format that P is kept in before it is returned.
+    """
+    u, n = rounding.accumulate, probs.shape[-1]
+    off = weighted(probs, np.expm1(error))
+    row = off.sum(-1, keepdims=True)
+    conditioned = row < 1
+    row = np.where(conditioned, row, 0.0)
+    logits = (off + row * probs) / (1 - row)
+    # exp may underflow, of the element and of each term of l >= 1
+    flushed = (1 + n * probs) * rounding.underflow
+    before = logits + compose(gamma(n, u), 3 * u) * (probs + logits) + flushed
+    before = cast(Computed(probs, before), stored).error
+    bound = np.where(conditioned, rounding.output_error(before, probs), np.inf)
+    return ProbsBound(bound, row[..., 0], conditioned[..., 0])
 
 
 def logit_error(exact: Softmax, rounding: Rounding, blocks: int) -> Array:

@@ -98,15 +98,20 @@ def _softmax_spread(exact: Softmax, rounding: Rounding, blocks: int) -> Mapping[
         single = probs * exps.single * together
         shared = weighted(probs, exps.shared + np.expm1(worst) - worst)
         return {
-            "out": _spread_of_out(exact, rounding, single, shared, growth, together),
+            "out": probs_spread(probs, single, shared, growth, rounding, together),
             "lse": lse_spread(exact.lse, single, shared, growth[..., 0], rounding, blocks),
         }
 
 
-def _spread_of_out(
-    exact: Softmax, rounding: Rounding, single: Array, shared: Array, growth: Array, together: Array
+def probs_spread(
+    probs: Array, single: Array, shared: Array, growth: Array, rounding: Rounding, together: Array
 ) -> Spread:
-    u, probs = rounding.accumulate, exact.out
+    """Of P: ... n, from the errors of exponents times P, ... n.
+
+    growth: the largest 1 / (1 + sum_k P_k w_k), ... 1. together: the root of how many elements of
+    its row each one equals.
+    """
+    u = rounding.accumulate
     walk, drift = sums(probs.shape[-1], rounding)
     last = np.maximum(half_ulp(probs, rounding.out), rounding.underflow)
     common = np.sqrt((single**2).sum(-1, keepdims=True) + walk**2)
@@ -132,11 +137,11 @@ def _one_sided(probs: Array, last: Array) -> Array:
 
 
 def copies(x: Array) -> Array:
-    """How many elements of its row each one equals: r n."""
+    """How many elements of its row each one equals: ... n."""
     found = np.ones(x.shape)
-    for row, counts in zip(x, found, strict=True):
-        _, place, count = np.unique(row, return_inverse=True, return_counts=True)
-        counts[...] = count[place]
+    for index in np.ndindex(x.shape[:-1]):
+        _, place, count = np.unique(x[index], return_inverse=True, return_counts=True)
+        found[index] = count[place]
     return found
 
 

@@ -1,0 +1,1 @@
+"""The contract of additive attention: bound, clauses, input families, costs and mutants."""
