@@ -14,6 +14,7 @@ import torch
 
 from kernelproof.conformance.expectation import draw, evaluate, expect, extended_significand
 from kernelproof.conformance.layout import NUMPY_DTYPES
+from kernelproof.reference.attention.additive import additive
 from kernelproof.reference.attention.gradients import attention_gradients
 from kernelproof.reference.attention.grouped_query import grouped_query
 from kernelproof.reference.matmul.forms import FORMS
@@ -21,6 +22,7 @@ from kernelproof.reference.matmul.strassen import by_blocks, strassen
 from kernelproof.reference.softmax.online import online
 from kernelproof.spec.accuracy import signed_sum_limit
 from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.contracts.additive.bound import TANH_UNITS, score_error
 from kernelproof.spec.contracts.attention.gradients import gradients_bound
 from kernelproof.spec.contracts.matmul.strassen import (
     AFTER,
@@ -35,6 +37,7 @@ Round = Callable[[Any], Any]
 
 SPECS = {name: load_spec(name) for name in spec_names()}
 ATTENTION, MATMUL = SPECS["attention.scaled_dot_product"], SPECS["matmul.tiled"]
+ADDITIVE = SPECS["attention.additive"]
 SIXTEEN = ("float16", "bfloat16")
 
 
@@ -249,9 +252,19 @@ def test_weights_rounded_after_normalisation_have_the_larger_bound():
     assert_growing(ATTENTION, "default/large-logit", ladder, "normalised")
 
 
+@pytest.mark.parametrize("field", ["projections", "tanh", "scores", "weights", "operands"])
+def test_a_coarser_rounding_on_the_way_to_a_score_never_shrinks_the_bound_of_additive_attention(
+    field,
+):
+    names = LADDER if field != "operands" else (None, "tf32", "bfloat16")
+    ladder = [Precision(**{field: name}) for name in names]
+    assert_growing(ADDITIVE, "mask-random/normal", ladder, field)
+
+
 def assert_growing(spec, point, ladder, field):
     """No bound shrinks from one precision to the next, and out's last exceeds its first."""
-    sizes = "m9.k40.n7" if spec is MATMUL else "b1.h2.tq9.tk40.d16"
+    own = {MATMUL: "m9.k40.n7", ADDITIVE: "b1.h8.tq9.tk40.dq16"}
+    sizes = own.get(spec, "b1.h2.tq9.tk40.d16")
     case = spec.case(f"float32/{sizes}/{point}")
     bounds = [expect(spec, case, precision, "0", False)[1][0].bounds for precision in ladder]
     for smaller, larger in pairwise(bounds):
@@ -470,6 +483,85 @@ def test_a_logit_error_that_could_move_all_weight_has_an_infinite_bound():
     _, [expected] = expect(ATTENTION, case, PRESETS["eager16"], "0", False)
     assert np.isinf(expected.bounds["out"]).any()
     assert not np.isnan(expected.bounds["out"]).any()
+
+
+# Additive attention -------------------------------------------------------------------------------
+
+TANHS = {
+    "a function": np.tanh,
+    "one exponential": lambda a: 1 - np.float32(2) / (np.exp(2 * a) + 1),
+    "a sigmoid": lambda a: np.float32(2) / (1 + np.exp(-2 * a)) - 1,
+}
+
+
+@pytest.mark.parametrize("tanh", TANHS.values(), ids=TANHS)
+def test_tanh_in_float32_is_within_the_units_that_the_bound_allows(tanh):
+    a = np.random.default_rng(0).uniform(-12, 12, 1_000_000).astype(np.float32)
+    error = abs(tanh(a) - np.tanh(a.astype(np.float64)))
+    assert error.max() <= TANH_UNITS * 2.0**-24
+
+
+def additive_attention(x, tanh=np.tanh, stored=keep):
+    """What a right kernel returns in float32, the bias added last and the keys in two parts."""
+    queries, keys = stored(x["query"] @ x["w_query"]), stored(x["key"] @ x["w_key"])
+    hidden = tanh(stored(stored(queries[:, :, None] + keys[:, None]) + x["bias"]))
+    scores = hidden @ x["w_score"]
+    exps = np.exp(scores - scores.max(-1, keepdims=True))
+    weights = exps / exps.sum(-1, keepdims=True)
+    half = exps.shape[-1] // 2
+    parts = (weights[..., j] @ x["value"][:, j] for j in (slice(half), slice(half, None)))
+    return {"out": sum(parts), "weights": weights}
+
+
+def additive_ratio(family, precision, **how):
+    case = ADDITIVE.case(f"float32/b2.h24.tq9.tk40.dv8.dq12/default/{family}")
+    [step], [expected] = expect(ADDITIVE, case, precision, "0", False)
+    with np.errstate(all="ignore"):
+        return worst_ratio(additive_attention(step.inputs, **how), expected)
+
+
+@pytest.mark.parametrize("tanh", TANHS.values(), ids=TANHS)
+@pytest.mark.parametrize("family", [f for f in ADDITIVE.domain.families if f != "masked-huge"])
+def test_additive_attention_in_float32_stays_within_its_bound(family, tanh):
+    assert additive_ratio(family, Precision(), tanh=tanh) <= 1
+
+
+@pytest.mark.parametrize("name", SIXTEEN)
+@pytest.mark.parametrize("family", ["normal", "large-score", "saturated", "captured"])
+def test_stored_projections_and_tanh_stay_within_the_bound_where_they_are_declared(family, name):
+    def tanh(a):
+        return to(name)(np.tanh(a))
+
+    how = {"tanh": tanh, "stored": to(name)}
+    assert additive_ratio(family, Precision(projections=name, tanh=name), **how) <= 1
+    if family != "saturated":  # where tanh is 1, it needs no rounding
+        assert additive_ratio(family, Precision(), stored=to(name)) > 1
+        assert additive_ratio(family, Precision(), tanh=tanh) > 1
+
+
+@pytest.mark.parametrize(("a", "u"), [(0.0, 2.0**-53), (1.5, 2.0**-24), (-3.0, 2.0**-24)])
+def test_a_score_of_one_unit_has_the_error_that_one_works_out_by_hand(a, u):
+    ones, none = np.ones((1, 1, 1)), np.zeros((1, 1))
+    exact = additive(ones, ones, ones, none + a / 2, none + a / 4, np.array([a / 4]), np.ones(1))
+    rounding = Precision(accumulate="float64" if u < 2.0**-50 else "float32").rounding("float64")
+    argument = 3 * u * abs(a)  # two products of one term and two additions, in any order
+    t = np.tanh(abs(a))
+    passed = (1 - t**2) * argument
+    assert score_error(exact, rounding).item() == pytest.approx(
+        passed + TANH_UNITS * u + u * t, rel=1e-3
+    )
+
+
+def test_the_query_beside_a_decoder_s_out_has_a_bound_and_a_spread_of_zero():
+    case = ADDITIVE.case("bfloat16/b1.h8.tq5.tk9.dv4.dq6/form-decoder/normal")
+    _, [expected] = expect(ADDITIVE, case, resolve_precision(None, "bfloat16"), "0", False)
+    assert (expected.bounds["out"][..., 4:] == 0).all()
+    assert (expected.bounds["out"][..., :4] > 0).all()
+    for part in expected.spreads["out"].parts():
+        assert (part[..., 4:] == 0).all()
+
+
+# Products -----------------------------------------------------------------------------------------
 
 
 def sums_in_blocks(a, b, size, store):

@@ -236,6 +236,10 @@ def test_a_layer_that_is_not_of_the_captured_sizes_is_refused(sizes, words):
     [
         ("attention.scaled_dot_product", "b1.h1.tq257.tk9.d32/default"),
         ("attention.scaled_dot_product", "b1.h1.tq9.tk257.d32/default"),
+        ("attention.additive", "b1.h9.tq257.tk9.dq32/default"),
+        ("attention.additive", "b1.h9.tq9.tk9.dq385/default"),
+        ("attention.additive", "b1.h129.tq9.tk9.dq32/default"),
+        ("attention.additive", "b0.h9.tq9.tk9.dq32/default"),
         ("cache.contiguous", "b1.hq1.hkv1.d32.capacity300/steps-append256.decode1"),
         ("matmul.tiled", "m257.k384.n128/default"),
         ("matmul.tiled", "m256.k385.n128/default"),

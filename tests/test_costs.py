@@ -393,6 +393,25 @@ def test_self_attention_of_torch_operators_moves_and_computes_its_closed_forms(
     assert counted == (costs.traffic(x), costs.flops(x), costs.exps(x))
 
 
+ADDITIVE_BY_TORCH = [
+    "float32/b2.h24.tq40.tk70.dv20.dq12/default/normal",
+    "float64/b2.h16.tq33.tk50.dq12/mask-random+form-decoder/normal",
+    "bfloat16/b2.h16.tq33.tk50.dq12/mask-padding+form-decoder/normal",
+    "float16/b1.h48.tq1.tk300.dq32/mask-matrix/normal",
+]
+
+
+@pytest.mark.parametrize("case", ADDITIVE_BY_TORCH)
+def test_additive_attention_of_torch_operators_moves_and_computes_its_closed_forms(
+    built_in: Gates, case: str
+) -> None:
+    x, _, counts = Gates(built_in.suite, "cpu").counts("torch-additive", case)
+    costs = built_in.implementation("torch-additive").spec.costs
+    assert counts.traffic == costs.traffic(x)
+    assert (counts.dots, counts.exps) == (costs.flops(x), costs.exps(x))
+    assert costs.useful(x) == counts.dots - 2 * x.b * x.tq * x.tk * x.h
+
+
 WRONG_ROLES = """
 from kernelproof import implementation
 

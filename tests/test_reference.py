@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernelproof.reference.attention.additive import additive
 from kernelproof.reference.attention.dot_product import dot_product
 from kernelproof.reference.attention.flash_decoding import flash_decoding
 from kernelproof.reference.attention.fused import fused
@@ -99,6 +100,30 @@ def slopes(attend, x, d_out, options):
     return found
 
 
+def additive_attention(query, key, value, w_query, w_key, bias, w_score, *, mask=None):
+    """out and weights by plain loops over batch, query, key and hidden unit."""
+    (b, tq, _), (_, tk, dv) = query.shape, value.shape
+    out = np.full((b, tq, dv), mp.mpf(0), dtype=object)
+    weights = np.full((b, tq, tk), mp.mpf(0), dtype=object)
+
+    def unit(n, i, j, c):
+        terms = [(query[n, i], w_query[:, c]), (key[n, j], w_key[:, c]), ([bias[c]], [1])]
+        pairs = (pair for a, w in terms for pair in zip(a, w, strict=True))
+        return mp.tanh(mp.fsum(mp.mpf(x) * mp.mpf(y) for x, y in pairs))
+
+    for n, i in np.ndindex(b, tq):
+        seen = [j for j in range(tk) if mask is None or mask[n, i, j]]
+        scores = {
+            j: mp.fsum(mp.mpf(w) * unit(n, i, j, c) for c, w in enumerate(w_score)) for j in seen
+        }
+        total = mp.fsum(mp.exp(score) for score in scores.values())
+        for j, score in scores.items():
+            weights[n, i, j] = mp.exp(score) / total
+        for c in range(dv if seen else 0):
+            out[n, i, c] = mp.fsum(weights[n, i, j] * mp.mpf(value[n, j, c]) for j in seen)
+    return {"out": out, "weights": weights}
+
+
 def matrix_product(a, b):
     out = np.full((a.shape[0], b.shape[1]), mp.mpf(0), dtype=object)
     for i, j in np.ndindex(*out.shape):
@@ -174,6 +199,54 @@ def test_attention_differs_from_50_digits_by_no_more_than_its_own_bound(sizes, o
     record = scaled_dot_product(**widened(x, wide), **options)
     exact = attention(**x, **options)
     assert worst_ratio("attention.scaled_dot_product", record, exact, wide) <= 1
+
+
+def draw_additive(tq=3, tk=4, h=5, size=1.0):
+    rng = np.random.default_rng(3)
+    shapes = {"query": (2, tq, 2), "key": (2, tk, 3), "value": (2, tk, 4)}
+    shapes |= {"w_query": (2, h), "w_key": (3, h), "bias": (h,), "w_score": (h,)}
+    return {name: size * rng.standard_normal(shape) for name, shape in shapes.items()}
+
+
+ADDITIVE_CASES = {
+    "default": {},
+    "saturated units, large scores": {"size": 20.0},
+    "small arguments": {"size": 1e-3},
+    "no keys": {"tk": 0},
+    "no queries": {"tq": 0},
+    "no hidden units": {"h": 0},
+}
+
+
+@WIDE
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("sizes", ADDITIVE_CASES.values(), ids=ADDITIVE_CASES)
+def test_additive_attention_differs_from_50_digits_by_no_more_than_its_own_bound(
+    sizes, masked, wide
+):
+    x = draw_additive(**sizes)
+    shape = (2, x["query"].shape[1], x["key"].shape[1])
+    mask = np.random.default_rng(1).random(shape) < 0.6 if masked else None
+    record = additive(**widened(x, wide), mask=mask)
+    assert worst_ratio("attention.additive", record, additive_attention(**x, mask=mask), wide) <= 1
+
+
+def test_a_decoder_gets_the_context_and_behind_it_the_query():
+    x = draw_additive()
+    plain, decoder = additive(**x), additive(**x, form="decoder")
+    assert np.array_equal(decoder.out[..., :4], plain.out)
+    assert np.array_equal(decoder.out[..., 4:], x["query"])
+    assert np.array_equal(decoder.weights, plain.weights)
+
+
+def test_two_keys_of_one_hidden_unit_weigh_as_one_works_out_by_hand():
+    one = np.ones((1, 1))
+    key = np.array([[[0.0], [math.atanh(0.5)]]])
+    value = np.array([[[1.0], [5.0]]])
+    got = additive(0 * one[None], key, value, one, one, np.zeros(1), np.array([2 * math.log(3)]))
+    # scores of 0 and 2 log 3 tanh(artanh 1/2) = log 3: weights of 1/4 and 3/4
+    assert got.weights[0, 0] == pytest.approx([0.25, 0.75])
+    assert got.out.item() == pytest.approx(4.0)
 
 
 @WIDE

@@ -6,14 +6,18 @@ Scores come first, all of them: where they are made and in which blocks changes 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from kernelproof.conformance.simulation.arithmetic import Arithmetic
 from kernelproof.conformance.simulation.family import Family
-from kernelproof.reference.attention.additive import Additive, Array
+from kernelproof.reference.attention.additive import Additive
+
+Array = npt.NDArray[Any]
 
 
 def _tensor(x: Array) -> Tensor:

@@ -5,7 +5,7 @@ units of all keys; tq x tk x h of them are never held.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil
+from math import ceil, prod
 
 import numpy as np
 
@@ -119,8 +119,8 @@ def _masking(x: Sizes) -> int:
     mask = x.options.get("mask")
     if mask is None:
         return 0
-    rows = mask.size // mask.shape[-1] if mask.size else 0
-    return 4 * x.b * x.tq * x.tk * x.wide + 4 * mask.size + 4 * rows
+    elements, rows = int(mask.size), prod(mask.shape[:-1])
+    return 4 * x.b * x.tq * x.tk * x.wide + 4 * elements + 4 * rows
 
 
 def memory(x: Sizes) -> int:

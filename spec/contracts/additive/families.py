@@ -130,7 +130,7 @@ def _captured(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
     for role in ("query", "key"):
         d, h = shapes[f"w_{role}"]
         drawn[f"w_{role}"] = data[f"layer0.w_{role[0]}"][:d, :h]
-    drawn["bias"] = sum(data[f"layer0.b_{role}"][:h] for role in "qk")
+    drawn["bias"] = data["layer0.b_q"][:h] + data["layer0.b_k"][:h]
     return drawn
 
 

@@ -54,11 +54,11 @@ def additive_spread(exact: Additive, rounding: Rounding) -> Mapping[str, Spread]
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         worst, parts = score_error(exact, rounding), score_parts(exact, rounding)
         softmax = softmax_spread(exact.attention, rounding, lambda *_: worst, lambda *_: parts)
-        out = {
-            name: beside_query(exact, part) if np.ndim(part) == exact.out.ndim else part
-            for name, part in vars(softmax["out"]).items()
+        parts_of_out = [beside_query(exact, part) for part in softmax["out"].parts()]
+        return {
+            "out": Spread(*parts_of_out),
+            "weights": _spread_of_weights(exact, rounding, worst, parts),
         }
-        return {"out": Spread(**out), "weights": _spread_of_weights(exact, rounding, worst, parts)}
 
 
 def _spread_of_weights(exact: Additive, rounding: Rounding, worst: Array, parts: Parts) -> Spread:
