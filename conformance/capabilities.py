@@ -124,6 +124,9 @@ class Capabilities:
                 return f"{GRADIENTS_NOT_DECLARED} at {case.dtype}"
             if through not in self.returns:
                 return f"output {through} is not returned"
+            judged = derivative(self.spec).option_names()
+            if beyond := [name for name, _ in case.options if name not in judged]:
+                return f"no gradients are judged with option {beyond[0]}"
         if clause.anchor in self.deviates:
             return f"declared deviation from {clause.anchor}: {self.deviates[clause.anchor]}"
         if case.dtype not in self.dtypes:

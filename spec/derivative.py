@@ -7,7 +7,7 @@ exact reference, bounds, planted bugs), gradients then have too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernelproof.spec.domain import Domain, Family, with_inputs
-from kernelproof.spec.language import Backward, Call, Clause, Spec, Tensor
+from kernelproof.spec.language import Backward, Call, Clause, Spec, Tensor, option_words
 
 SUFFIX = ".gradients"
 """What the name of a derivative ends in."""
@@ -60,7 +60,13 @@ def _call(spec: Spec, call: Call, backward: Backward) -> Call:
         call,
         inputs=_text([*operation.inputs, cotangent]),
         outputs=_text(gradients),
+        options=", ".join(_left(operation.options, backward)),
     )
+
+
+def _left(options: Iterable[str], backward: Backward) -> list[str]:
+    """The options with which there are gradients."""
+    return [name for name in options if name not in option_words(backward.without)]
 
 
 def _text(tensors: list[Tensor]) -> str:
@@ -85,7 +91,15 @@ def _domain(domain: Domain, backward: Backward, accuracy: Clause) -> Domain:
     families: Mapping[str, Family] = {
         name: with_inputs(family, drawn) for name, family in domain.families.items()
     }
-    return replace(domain, families=families, smoke=accuracy.smoke, core=accuracy.core, full=())
+    options = {name: domain.options[name] for name in _left(domain.options, backward)}
+    return replace(
+        domain,
+        families=families,
+        options=options,
+        smoke=accuracy.smoke,
+        core=accuracy.core,
+        full=(),
+    )
 
 
 def _around_one(rng: np.random.Generator, shape: tuple[int, ...], family: Family) -> Array:

@@ -427,6 +427,7 @@ class Backward:
     reference: of the record of the call, a cotangent and the inputs by name, it makes a record with
         a field for each gradient and what ``accuracy`` reads.
     through: the output; the cotangent of ``out`` is called ``d_out``.
+    without: options of the call with which it has no gradients to judge, in words.
     """
 
     of: str
@@ -434,6 +435,7 @@ class Backward:
     accuracy: Accuracy
     mutants: tuple[Mutant, ...]
     through: str = "out"
+    without: str = ""
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.additive import additive
+from kernelproof.spec.contracts.additive.backward import BACKWARD, GRADIENT_CLAUSES
 from kernelproof.spec.contracts.additive.clauses import CLAUSES
 from kernelproof.spec.contracts.additive.costs import COSTS
 from kernelproof.spec.contracts.additive.families import FAMILIES, MASKS, check_family
@@ -60,6 +61,7 @@ spec = Spec(
         constrain=check_family,
     ),
     costs=COSTS,
-    clauses=CLAUSES,
+    clauses=(*CLAUSES, *GRADIENT_CLAUSES),
     mutants=ADDITIVE_MUTANTS,
+    backward=BACKWARD,
 )

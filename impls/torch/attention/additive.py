@@ -19,6 +19,7 @@ ROWS = 16
     backends=["cpu", "cuda"],
     dtypes=["float64", "float32", "float16", "bfloat16"],
     precision="strict32",
+    gradients=True,
 )
 def additive(
     query: Tensor,
@@ -44,11 +45,11 @@ def additive(
         rows = slice(first, first + ROWS)
         scores[:, rows] = (queries[:, rows, None] + keys[:, None]).tanh_() @ w
     if mask is not None:
-        scores.masked_fill_(~mask, -math.inf)
+        # rows without any key keep their scores: a softmax of -inf alone is 0 / 0, its gradient too
+        scores.masked_fill_(~mask & mask.any(-1, keepdim=True), -math.inf)
     weights = torch.softmax(scores, -1)
     if mask is not None:
-        # a row without any key is NaN: 0 / 0
-        weights.masked_fill_(~mask.any(-1, keepdim=True), 0.0)
+        weights = weights.masked_fill(~mask, 0.0)
     out = (weights @ value.to(wide)).to(query.dtype)
     if form == "decoder":
         out = torch.cat([out, query], -1)

@@ -114,13 +114,13 @@ def _inputs(x: Sizes) -> dict[str, int]:
 
 
 def _masking(x: Sizes) -> int:
-    """Scores are masked, and weights of rows without a key: each is read and written, as is the
-    negation of what masks it."""
+    """Scores are masked, then weights, which makes those of rows without a key 0: each is read and
+    written. The mask is negated twice, once where its row is not empty."""
     mask = x.options.get("mask")
     if mask is None:
         return 0
     elements, rows = int(mask.size), prod(mask.shape[:-1])
-    return 4 * x.b * x.tq * x.tk * x.wide + 4 * elements + 4 * rows
+    return 4 * x.b * x.tq * x.tk * x.wide + 9 * elements + 2 * rows
 
 
 def memory(x: Sizes) -> int:

@@ -42,16 +42,18 @@ VALUES = wrong_values(
         ),
         "mask-inverted": (
             "mask True is read as: may not attend",
-            ("scores.masked_fill_(~mask", "scores.masked_fill_(mask"),
+            ("scores.masked_fill_(~mask & mask.any(-1, keepdim=True)", "scores.masked_fill_(mask"),
+            ("weights.masked_fill(~mask", "weights.masked_fill(mask"),
         ),
         "mask-finite": (
             "a finite number stands for -inf: empty rows give the mean of the values",
-            ("-math.inf", "-1e9"),
-            ("weights.masked_fill_(~mask.any(-1, keepdim=True), 0.0)", "pass"),
+            ("~mask & mask.any(-1, keepdim=True), -math.inf", "~mask, -1e9"),
+            ("weights = weights.masked_fill(~mask, 0.0)", "pass"),
         ),
         "empty-row-nan": (
             "a row without any key is NaN: 0/0",
-            ("weights.masked_fill_(~mask.any(-1, keepdim=True), 0.0)", "pass"),
+            ("~mask & mask.any(-1, keepdim=True), -math.inf", "~mask, -math.inf"),
+            ("weights = weights.masked_fill(~mask, 0.0)", "pass"),
         ),
         "query-first": ("a decoder gets [query; out]", ("[out, query], -1", "[query, out], -1")),
         "weights-not-normalised": (
