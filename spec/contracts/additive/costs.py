@@ -119,7 +119,7 @@ def _masking(x: Sizes) -> int:
     mask = x.options.get("mask")
     if mask is None:
         return 0
-    elements, rows = int(mask.size), prod(mask.shape[:-1])
+    elements, rows = int(mask.size), int(prod(mask.shape[:-1]))
     return 4 * x.b * x.tq * x.tk * x.wide + 9 * elements + 2 * rows
 
 

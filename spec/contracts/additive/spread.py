@@ -54,9 +54,9 @@ def additive_spread(exact: Additive, rounding: Rounding) -> Mapping[str, Spread]
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         worst, parts = score_error(exact, rounding), score_parts(exact, rounding)
         softmax = softmax_spread(exact.attention, rounding, lambda *_: worst, lambda *_: parts)
-        parts_of_out = [beside_query(exact, part) for part in softmax["out"].parts()]
+        last, bias, element, row = (beside_query(exact, p) for p in softmax["out"].parts())
         return {
-            "out": Spread(*parts_of_out),
+            "out": Spread(last, bias=bias, element=element, row=row),
             "weights": _spread_of_weights(exact, rounding, worst, parts),
         }
 
