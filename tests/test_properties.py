@@ -118,7 +118,6 @@ def test_a_right_kernel_keeps_every_property(check):
         ("attention.flash", "zero-queries", "last-tile-skipped"),
         ("attention.flash", "one-hot", "sum-not-rescaled"),
         ("attention.flash", "decode-as-prefill", "causal-other-corner"),
-        ("attention.flash_decoding", "batch-permuted", "lengths-of-neighbour"),
         ("attention.flash_decoding", "splits-changed", "merged-without-weights"),
         ("attention.flash_decoding", "sequences-alone", "lengths-one-less"),
         ("attention.multi_head", "queries-permuted", "softmax-over-queries"),
@@ -169,8 +168,9 @@ def largest_ratio(spec, clause, case, mutant):
         found.steps, calls(spec, case, found.steps, np.float64), strict=True
     ):
         outputs = mutant.model(reference, inputs, step.options)
-        if not outputs:
-            return 0.0
+        if not outputs:  # the bug changes nothing here
+            right = reference(**inputs, **step.options)
+            outputs = {name: getattr(right, name) for name in spec.output_names}
         answers.append({n: np.asarray(x).astype(np.float32) for n, x in outputs.items()})
     return max(each.ratio for each in found.compare(answers, narrow=False))
 

@@ -142,7 +142,7 @@ COSTS = (
             f"attention.complexity.{metric}",
             metric,
             Growth(1, ("tk",), sizes=(256, 512, 768, 1024, 1280)),
-            at=f"b1.{HEADS}.tk1280.d32/splits-4/normal",
+            at=f"b1.{HEADS}.tk1280.d32/splits-2/normal",
         )
         for metric in ("flops", "traffic")
     ),
