@@ -149,7 +149,7 @@ def test_a_right_kernel_keeps_every_property(check):
         ("attention.dot_product", "sequences-permuted", "first-sequence"),
         ("attention.dot_product", "tokens-permuted", "last-token-dropped"),
         ("attention.dot_product", "tokens-repeated", "diagonal-masked"),
-        ("attention.dot_product", "coordinate-constant", "scaled-1-percent"),
+        ("attention.dot_product", "coordinate-constant", "padding-counted"),
         ("attention.dot_product", "outlier", "diagonal-masked"),
     ],
 )
