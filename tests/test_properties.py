@@ -132,7 +132,6 @@ def test_a_right_kernel_keeps_every_property(check):
         ("attention.additive", "keys-permuted", "last-key-dropped"),
         ("attention.additive", "units-permuted", "last-unit-dropped"),
         ("attention.additive", "units-negated", "relu"),
-        ("attention.additive", "units-negated", "bias-outside-tanh"),
         ("attention.additive", "units-split", "scaled"),
         ("attention.additive", "unit-values", "division-approximate"),
         ("attention.additive", "no-score-weights", "score-weights-ignored"),

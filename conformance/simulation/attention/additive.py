@@ -20,21 +20,26 @@ from kernelproof.reference.attention.additive import Additive
 Array = npt.NDArray[Any]
 
 
-def _tensor(x: Array) -> Tensor:
+def tensor(x: Array) -> Tensor:
+    """In float64."""
     return torch.from_numpy(np.asarray(x, np.float64))
 
 
-def _scores(exact: Additive, r: Arithmetic) -> Tensor:
-    """w_score · tanh(w_queryᵀ q + w_keyᵀ k + bias), -inf where a key is not seen: b tq tk."""
-    bias, w = _tensor(exact.bias), _tensor(exact.w_score)[:, None]
+def hidden_units(exact: Additive, r: Arithmetic) -> Tensor:
+    """tanh(w_queryᵀ q + w_keyᵀ k + bias): b tq tk h."""
     queries, keys = (
-        r("intermediates", r.dot("products", _tensor(x), _tensor(weight)))
+        r("intermediates", r.dot("products", tensor(x), tensor(weight)))
         for x, weight in ((exact.query, exact.w_query), (exact.key, exact.w_key))
     )
     argument = r("intermediates", queries[:, :, None] + keys[:, None])
-    hidden = r("tanh", torch.tanh(r("intermediates", argument + bias)))
-    scores = r("scores", r.dot("score", hidden, w)[..., 0])
-    return scores.masked_fill(_tensor(exact.attention.scores) == -torch.inf, -torch.inf)
+    return r("tanh", torch.tanh(r("intermediates", argument + tensor(exact.bias))))
+
+
+def _scores(exact: Additive, r: Arithmetic) -> Tensor:
+    """w_score · tanh, -inf where a key is not seen: b tq tk."""
+    summed = r.dot("score", hidden_units(exact, r), tensor(exact.w_score)[:, None])
+    unseen = tensor(exact.attention.scores) == -torch.inf
+    return r("scores", summed[..., 0]).masked_fill(unseen, -torch.inf)
 
 
 def _shift(top: Tensor) -> Tensor:
@@ -82,13 +87,13 @@ def standard_additive(exact: Additive, rounded: Arithmetic) -> dict[str, Tensor]
 
 
 def _value(exact: Additive) -> Tensor:
-    return _tensor(exact.attention.v)
+    return tensor(exact.attention.v)
 
 
 def _outputs(exact: Additive, out: Tensor, weights: Tensor, r: Arithmetic) -> dict[str, Tensor]:
     """Rounded once more; in a decoder the query stands beside out, as it was given."""
     out = r("out", r("result", out))
-    beside = _tensor(exact.out[..., out.shape[-1] :])
+    beside = tensor(exact.out[..., out.shape[-1] :])
     return {"out": torch.cat([out, beside], -1), "weights": r("out", r("result", weights))}
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.additive_gradients import additive_gradients
-from kernelproof.spec.accuracy import Accuracy
 from kernelproof.spec.contracts.additive.gradient_mutants import GRADIENT_MUTANTS
-from kernelproof.spec.contracts.additive.gradients import gradients_bound
+from kernelproof.spec.contracts.additive.gradients_spread import GRADIENTS
 from kernelproof.spec.language import Backward, Clause
 
 BACKWARD = Backward(
     of="query, key, value, w_query, w_key, bias, w_score",
     reference=additive_gradients,
-    accuracy=Accuracy(worst_case=gradients_bound),
+    accuracy=GRADIENTS,
     mutants=GRADIENT_MUTANTS,
     without="form",  # a decoder's out has a cotangent of another width
 )
-"""Gradients of weights value, through the scores and tanh; the worst case judges them alone."""
+"""Gradients of weights value, through the scores and tanh."""
 
 GRADIENT_CLAUSES = (
     Clause(
@@ -28,9 +27,11 @@ GRADIENT_CLAUSES = (
             "b2.h24.tq20.tk33.dv16.dq12.dk20/default/normal",
             "b2.h16.tq9.tk50.dq12/mask-random/large-score",
             "b1.h16.tq9.tk33.dq12/default/saturated",
-            "b2.h8.tq40.tk17.dv24.dq16/default/positive-value",
+            # errors of 0.5 percent average out over as many rows
+            "b2.h4.tq150.tk20.dv8.dq24/default/normal",
         ),
         core=(
+            "b2.h8.tq40.tk17.dv24.dq16/default/positive-value",
             "b1.h16.tq9.tk33.dq12/default/plateau",
             "b2.h16.tq9.tk33.dq12/default/heavy-tailed",
             "b2.h32.tq12.tk48.dq96/default/captured",

@@ -40,7 +40,7 @@ _VALUES = (
         "form = decoder gives out = [out; query]: b tq dv+dq, the query as it was given.",
         "semantics",
         smoke=["b2.h16.tq9.tk20.dv8.dq12/form-decoder/normal"],
-        core=["b2.h16.tq1.tk33.dv24.dq9/form-decoder+mask-padding/normal"],
+        core=["b2.h16.tq1.tk33.dv24.dq9/mask-padding+form-decoder/normal"],
     ),
     _clause(
         "mask.boolean",

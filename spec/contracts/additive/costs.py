@@ -119,8 +119,8 @@ def _masking(x: Sizes) -> int:
     mask = x.options.get("mask")
     if mask is None:
         return 0
-    elements, rows = int(mask.size), int(prod(mask.shape[:-1]))
-    return 4 * x.b * x.tq * x.tk * x.wide + 9 * elements + 2 * rows
+    shape: tuple[int, ...] = mask.shape
+    return 4 * x.b * x.tq * x.tk * x.wide + 9 * prod(shape) + 2 * prod(shape[:-1])
 
 
 def memory(x: Sizes) -> int:

@@ -48,7 +48,7 @@ def gradients_of(exact: AdditiveGradients, rounding: Rounding) -> dict[str, Comp
     Whoever stores projections stores their gradients alike, and as good as tanh that of tanh.
     """
     x, stored = exact.forward, partial(cast, format=rounding.intermediates)
-    factors = _factors(exact, rounding)
+    factors = softmax_factors(exact, rounding)
     d_scores = cast(factors.d_scores, rounding.weights)
     hidden = cast(known(x.hidden).off_by(tanh_error(x, rounding)), rounding.tanh)
     slope = minus(known(np.ones(())), times(hidden, hidden, rounding), rounding)
@@ -74,7 +74,7 @@ def gradients_of(exact: AdditiveGradients, rounding: Rounding) -> dict[str, Comp
     }
 
 
-def _factors(exact: AdditiveGradients, rounding: Rounding) -> Factors:
+def softmax_factors(exact: AdditiveGradients, rounding: Rounding) -> Factors:
     """P and dE, both b tq tk, as every softmax attention makes them."""
     x, softmax = exact.forward, exact.forward.attention
     own = score_error(x, rounding)

@@ -54,7 +54,7 @@ def additive_spread(exact: Additive, rounding: Rounding) -> Mapping[str, Spread]
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         worst, parts = score_error(exact, rounding), score_parts(exact, rounding)
         softmax = softmax_spread(exact.attention, rounding, lambda *_: worst, lambda *_: parts)
-        last, bias, element, row = (beside_query(exact, p) for p in softmax["out"].parts())
+        last, bias, element, row = (beside_query(exact, x) for x in softmax["out"].parts())
         return {
             "out": Spread(last, bias=bias, element=element, row=row),
             "weights": _spread_of_weights(exact, rounding, worst, parts),
