@@ -11,6 +11,7 @@ from kernelproof.spec.contracts.multi_head.bound import LAYER
 from kernelproof.spec.contracts.multi_head.clauses import LAYER_CLAUSES
 from kernelproof.spec.contracts.multi_head.costs import LAYER_COSTS
 from kernelproof.spec.contracts.multi_head.families import BIASES, FAMILIES
+from kernelproof.spec.contracts.multi_head.gradients import GRADIENT_CLAUSES, LAYER_BACKWARD
 from kernelproof.spec.contracts.multi_head.mutants import LAYER_MUTANTS
 from kernelproof.spec.domain import Domain, Scalar
 from kernelproof.spec.language import Call, Spec
@@ -80,6 +81,7 @@ spec = Spec(
         coherent=lambda options: True,  # the rows of out share the errors of keys and values
     ),
     costs=LAYER_COSTS,
-    clauses=LAYER_CLAUSES,
+    clauses=(*LAYER_CLAUSES, *GRADIENT_CLAUSES),
     mutants=LAYER_MUTANTS,
+    backward=LAYER_BACKWARD,
 )

@@ -17,14 +17,22 @@ from kernelproof.conformance.simulation.attention.scaled_dot_product import (
 )
 from kernelproof.conformance.simulation.family import Family, Simulation
 from kernelproof.reference.attention.multi_head import Array, MultiHead, join_heads, split_heads
+from kernelproof.reference.attention.scaled_dot_product import Attention
 
 
 def layer(
     exact: MultiHead, rounded: Arithmetic, *, attention: Simulation = tiled_attention
 ) -> dict[str, Tensor]:
     """out, b tq e, with this attention between the projections."""
+    out = attention(projected_attention(exact, rounded), rounded)["out"]
+    joined = rounded("intermediates", torch.from_numpy(join_heads(out.numpy())))
+    return {"out": rounded("out", _projected(joined, exact, 3, rounded))}
+
+
+def projected_attention(exact: MultiHead, rounded: Arithmetic) -> Attention:
+    """The record of the attention inside, of projections that are rounded."""
     q, k, v = (
-        rounded("intermediates", _projected(_tensor(x), exact, number, rounded))
+        rounded("intermediates", _projected(as_tensor(x), exact, number, rounded))
         for number, x in enumerate((exact.x_q, exact.x_kv, exact.x_kv))
     )
     heads, kv_heads = exact.q.shape[1], exact.k.shape[1]
@@ -32,23 +40,21 @@ def layer(
     keys, values = (
         split_heads(x.numpy(), kv_heads).repeat(heads // kv_heads, axis=1) for x in (k, v)
     )
-    inner = replace(exact.attention, q=queries, k=keys, v=values)
-    out = attention(inner, rounded)["out"]
-    joined = rounded("intermediates", torch.from_numpy(join_heads(out.numpy())))
-    return {"out": rounded("out", _projected(joined, exact, 3, rounded))}
+    return replace(exact.attention, q=queries, k=keys, v=values)
 
 
 def _projected(x: Tensor, exact: MultiHead, number: int, rounded: Arithmetic) -> Tensor:
     """x w + b, for one of the four projections."""
-    weight = _tensor(exact.weights[number])
+    weight = as_tensor(exact.weights[number])
     made = rounded.dot("projections", x, weight)
     if exact.biases is None:
         return made
     made = rounded("intermediates", made)
-    return rounded("sums", made + _tensor(exact.biases[number]))
+    return rounded("sums", made + as_tensor(exact.biases[number]))
 
 
-def _tensor(x: Array) -> Tensor:
+def as_tensor(x: Array) -> Tensor:
+    """In float64, in which every format is held."""
     return torch.from_numpy(np.asarray(x, np.float64))
 
 

@@ -16,6 +16,7 @@ from kernelproof.impls.torch.attention.scaled_dot_product import eager
     backends=["cpu", "cuda"],
     dtypes=["float64", "float32", "float16", "bfloat16"],
     precision="strict32",
+    gradients=True,
 )
 def multi_head(
     x_q: Tensor,

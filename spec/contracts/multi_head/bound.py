@@ -12,7 +12,7 @@ intermediates rounds every one of these results, and once more behind its bias.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -42,9 +42,7 @@ def layer_bound(exact: MultiHead, rounding: Rounding) -> Mapping[str, Array]:
     """Worst-case error of ``out`` (b tq e). A query that sees no key in any head gives b_o."""
     with np.errstate(invalid="ignore", over="ignore"):
         attention = exact.attention
-        q, k, v = (each.arranged(_per_query_head(exact)) for each in projections(exact, rounding))
-        blocks = blocks_of(attention.scores.shape[-1])
-        error = logit_error(attention, rounding, blocks, inexact_score_error(q, k))
+        error, v = _logits(exact, rounding)
         term = logit_term(attention, error)
         heads = attended(attention, rounding, term, v.error)
         joined = cast(heads.arranged(join_heads), rounding.intermediates)
@@ -65,6 +63,19 @@ def _cancelled(exact: MultiHead, rounding: Rounding, error: Array, term: LogitTe
     together = weights_error(through, rounding, logit_term(through, error))
     cancelled: Array = (apart - together).sum(axis=1)
     return cancelled
+
+
+def heads_computed(exact: MultiHead, rounding: Rounding) -> Computed:
+    """The output of every head: b hq tq dv."""
+    error, v = _logits(exact, rounding)
+    return attended(exact.attention, rounding, logit_term(exact.attention, error), v.error)
+
+
+def _logits(exact: MultiHead, rounding: Rounding) -> tuple[Array, Computed]:
+    """How far logits are off, b hq tq tk, and the values of each query head."""
+    q, k, v = (each.arranged(per_query_head(exact)) for each in projections(exact, rounding))
+    blocks = blocks_of(exact.attention.scores.shape[-1])
+    return logit_error(exact.attention, rounding, blocks, inexact_score_error(q, k)), v
 
 
 def projections(exact: MultiHead, rounding: Rounding) -> tuple[Computed, Computed, Computed]:
@@ -91,7 +102,8 @@ def _projected(
     return plus(cast(made, rounding.intermediates), known(exact.biases[number]), rounding)
 
 
-def _per_query_head(exact: MultiHead) -> Any:
+def per_query_head(exact: MultiHead) -> Callable[[Array], Array]:
+    """Repeats the keys or values of a group for each of its query heads."""
     heads = exact.q.shape[1]
     return lambda x: x.repeat(heads // x.shape[1], axis=1)
 

@@ -45,13 +45,6 @@ UPTRAIN_CLAUSES = (
         dtypes=("float16", "bfloat16"),
     ),
     Clause(
-        "attention.shape.empty",
-        "Heads of size 0, or a width of 0, give an empty tensor.",
-        "semantics",
-        smoke=("hq4.hkv2.d16.e0/default/normal",),
-        core=("hq4.hkv2.d0.e9/default/normal",),
-    ),
-    Clause(
         "attention.layout",
         "Weights may be transposed, sliced, expanded or at an offset in a larger storage.",
         "integrity",

@@ -59,6 +59,10 @@ UPTRAIN_MUTANTS = (
                 "the columns of a head are read as far apart instead of side by side",
                 _pooled(_heads_last),
             ),
+            "divided-by-groups": (
+                "sums are divided by the number of groups instead of the heads of one",
+                _pooled(lambda w: w.sum(2) / w.shape[1]),
+            ),
             "last-head-dropped": (
                 "the last head of each group is not added",
                 _pooled(lambda w: w[:, :, :-1].sum(2) / w.shape[2]),
