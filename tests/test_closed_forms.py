@@ -28,6 +28,7 @@ STANDARD = load_spec("attention.scaled_dot_product").costs
 FUSED, DOT_PRODUCT = (load_spec(f"attention.{name}").costs for name in ("fused", "dot_product"))
 LAYER = load_spec("attention.multi_head").costs
 UPTRAIN = load_spec("attention.uptrain").costs
+BACKWARD = load_spec("attention.flash_backward").costs
 MATMUL, STRASSEN = load_spec("matmul.tiled").costs, load_spec("matmul.strassen").costs
 NAIVE = load_spec("matmul.naive").costs
 DECODING = load_spec("attention.flash_decoding").costs
@@ -249,6 +250,111 @@ def test_self_attention_reads_x_three_times_and_moves_its_scores_four_times(item
     converted = tokens * (item + wide) + tokens * 2 * wide if item < wide else 0
     assert got == 3 * tokens * wide + 4 * scores * wide + tokens * item + converted
     assert DOT_PRODUCT.compulsory(Sizes({"b": 2, "t": 9, "d": 5}, item=item)) == 2 * tokens * item
+
+
+# Its backward pass --------------------------------------------------------------------------------
+
+
+def walk_backward(x):
+    """Visited tiles of one pass, bytes moved, and FLOPs, program by program.
+
+    A program of the first pass holds bc keys, and visits each tile of br rows, of each head of the
+    group, of which some row may attend to some key; one of the second holds br rows of a head.
+    """
+    tq, tk, passes, wide = x.tq, x.tk, x.tiles["passes"], max(4, x.item)
+    br, bc, causal = x.tiles["br"], x.tiles["bc"], x.options.get("causal")
+    rows = [range(first, min(first + br, tq)) for first in range(0, tq, br)]
+    keys = [range(first, min(first + bc, tk)) for first in range(0, tk, bc)]
+    together = [
+        (i, j)
+        for i, j in product(range(len(rows)), range(len(keys)))
+        if any(sees(r, c, tq, tk, causal) for r in rows[i] for c in keys[j])
+    ]
+    row, heads = (x.d + x.dv) * x.item, x.b * x.hq
+    moved = heads * tq * (2 * x.dv * x.item + wide)  # out and d_out read, delta written
+    for _ in range(x.b * x.hkv):
+        moved += 2 * tk * row  # k and v read, dk and dv written
+    for i, _ in together:
+        moved += heads * len(rows[i]) * (row + 2 * wide)
+        if passes == 1:
+            moved += heads * len(rows[i]) * x.d * wide * 2  # added to the buffer
+    if passes == 1:
+        moved += heads * tq * x.d * wide  # the buffer zeroed
+        moved += heads * tq * x.d * (wide + x.item) if x.item < wide else 0  # and converted
+    else:
+        moved += heads * sum(len(keys[j]) for _, j in together) * row
+        moved += heads * tq * (row + 2 * wide + x.d * x.item)
+    per_pair = 6 * x.tiles["bd"] + 4 * x.tiles["bdv"]
+    per_pair += (passes - 1) * 2 * (x.tiles["bd"] + x.tiles["bdv"])
+    tiles = heads * len(together)
+    return tiles, moved, tiles * br * bc * per_pair
+
+
+@SMALL
+@given(tiled_sizes("br", "bc", "bd", "bdv"), st.sampled_from([1, 2]))
+def test_the_backward_pass_moves_and_computes_what_its_programs_do(x, passes):
+    x = x.with_tiles(**x.tiles, passes=passes)
+    tiles, moved, flops = walk_backward(x)
+    assert BACKWARD.traffic(x) == moved
+    assert BACKWARD.flops(x) == flops
+    assert BACKWARD.exps(x) == passes * tiles * x.tiles["br"] * x.tiles["bc"]
+
+
+def backward_dependencies(x):
+    """Elements of q, k, v and d_out that some gradient changes with, row by row.
+
+    P of a row that sees one key is 1, whatever q, k and v are: of its inputs d_out alone counts.
+    """
+    found = {"q": set(), "k": set(), "v": set(), "d_out": set()}
+    for b, h, i in product(range(x.b), range(x.hq), range(x.tq)):
+        seen = [j for j in range(x.tk) if sees(i, j, x.tq, x.tk, x.options.get("causal"))]
+        if seen:
+            found["d_out"].update((b, h, i, c) for c in range(x.dv))
+        if len(seen) > 1:
+            found["q"].update((b, h, i, c) for c in range(x.d))
+            for j, c in product(seen, range(x.d)):
+                found["k"].add((b, h // (x.hq // x.hkv), j, c))
+            for j, c in product(seen, range(x.dv)):
+                found["v"].add((b, h // (x.hq // x.hkv), j, c))
+    return {name: len(elements) for name, elements in found.items()}
+
+
+@SMALL
+@given(tiled_sizes())
+def test_what_a_backward_pass_must_read_is_what_some_gradient_depends_on(x):
+    needed = backward_dependencies(x)
+    assert BACKWARD.reads(x) == needed
+    outputs = x.b * (x.hq * x.tq * x.d + x.hkv * x.tk * (x.d + x.dv))
+    assert BACKWARD.compulsory(x) == (sum(needed.values()) + outputs) * x.item
+    pairs = sum(
+        sees(i, j, x.tq, x.tk, x.options.get("causal"))
+        for i, j in product(range(x.tq), range(x.tk))
+    )
+    assert BACKWARD.useful(x) == x.b * x.hq * pairs * (6 * x.d + 4 * x.dv)
+
+
+def test_a_backward_pass_does_two_and_a_half_times_the_products_of_a_forward_pass():
+    x = Sizes({"b": 2, "hq": 4, "hkv": 2, "tq": 100, "tk": 130, "d": 64, "dv": 64})
+    assert BACKWARD.useful(x) == 5 / 2 * FLASH.useful(x)
+    assert BACKWARD.flops(x.with_tiles(passes=2)) == 7 / 2 * FLASH.useful(x)
+
+
+@SMALL
+@given(tiled_sizes("br", "bc"), st.sampled_from([1, 2]))
+def test_no_tiles_of_a_backward_pass_move_less_than_what_gradients_depend_on(x, passes):
+    x = x.with_tiles(**x.tiles, passes=passes)
+    assert BACKWARD.compulsory(x) <= BACKWARD.traffic(x)
+    best = x.with_tiles(**BACKWARD.best_tiles(x))
+    assert BACKWARD.traffic(best) <= BACKWARD.cap(x) / 2
+    assert BACKWARD.lower(x) <= BACKWARD.traffic(best)
+
+
+def test_the_memory_of_a_backward_pass_grows_with_the_length_alone():
+    def held(t):
+        x = Sizes({"b": 1, "hq": 2, "hkv": 1, "tq": t, "tk": t, "d": 64, "dv": 64})
+        return BACKWARD.memory(x) - WORKSPACE
+
+    assert held(1 << 17) == 2 * held(1 << 16)
 
 
 # What outputs depend on ---------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kernelproof.conformance.expectation import draw
 from kernelproof.conformance.layout import NUMPY_DTYPES
+from kernelproof.reference.attention.grouped_query import grouped_query
 from kernelproof.spec.catalogue import load_spec, spec_names
 from kernelproof.spec.contracts.attention.cases import with_inputs
 from kernelproof.spec.contracts.attention.families import FAMILIES
@@ -21,6 +22,7 @@ from kernelproof.spec.rounding import DTYPES
 SPECS = {name: load_spec(name) for name in spec_names()}
 ATTENTION, CACHE = SPECS["attention.scaled_dot_product"], SPECS["cache.contiguous"]
 MATMUL, DECODING = SPECS["matmul.tiled"], SPECS["attention.flash_decoding"]
+MATMUL, BACKWARD = SPECS["matmul.tiled"], SPECS["attention.flash_backward"]
 EACH_SPEC = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 SEEDS = given(seed=st.integers(0, 2**32 - 1))
 FEW = settings(deadline=None, derandomize=True, max_examples=30)
@@ -278,6 +280,20 @@ def test_an_option_of_floats_holds_numbers_of_the_dtype_of_the_inputs(dtype):
     for bias in step.options["biases"]:
         assert bias.dtype == np.float64
         assert np.array_equal(bias, bias.astype(NUMPY_DTYPES[dtype]).astype(np.float64))
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "expanded", "repeated", "sliced"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_an_earlier_call_left_follows_from_the_rounded_inputs_and_is_rounded(dtype, layout):
+    case = BACKWARD.case(f"{dtype}/b2.hq4.hkv2.tq9.tk5.d8.dv3/causal-bottom-right/normal/{layout}")
+    [step] = draw(BACKWARD, case, "0")
+    assert list(step.inputs) == ["q", "k", "v", "out", "lse", "d_out"]
+    wide = np.longdouble if dtype == "float64" else np.float64
+    forward = grouped_query(*(step.inputs[n].astype(wide) for n in "qkv"), **step.options)
+    out, lse = (NUMPY_DTYPES[name] for name in (dtype, {"float64": dtype}.get(dtype, "float32")))
+    np.testing.assert_array_equal(step.inputs["out"], forward.out.astype(out), strict=True)
+    np.testing.assert_array_equal(step.inputs["lse"], forward.lse.astype(lse), strict=True)
+    assert np.isneginf(step.inputs["lse"]).any()
 
 
 @pytest.mark.parametrize("mask", ATTENTION.domain.options["mask"])

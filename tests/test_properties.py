@@ -19,6 +19,7 @@ from kernelproof.spec.rounding import DTYPES, FORMATS, resolve_precision
 SPECS = {name: load_spec(name) for name in spec_names()}
 ATTENTION, MATMUL = SPECS["attention.scaled_dot_product"], SPECS["matmul.tiled"]
 SOFTMAX, SELF = SPECS["softmax.online"], SPECS["attention.dot_product"]
+SOFTMAX, BACKWARD = SPECS["softmax.online"], SPECS["attention.flash_backward"]
 PROPERTIES = [
     pytest.param(spec, clause, id=f"{name}-{clause.anchor.rpartition('.')[2]}")
     for name, spec in SPECS.items()
@@ -28,6 +29,7 @@ PROPERTIES = [
 BROKEN = [
     pytest.param(spec, clause, id=clause.anchor)
     for spec in (ATTENTION, MATMUL, SOFTMAX, SELF)
+    for spec in (ATTENTION, MATMUL, SOFTMAX, BACKWARD)
     for clause in spec.clauses
     if clause.relation
 ]
@@ -138,6 +140,8 @@ def test_a_right_kernel_keeps_every_property(check):
         ("attention.additive", "no-score-weights", "score-weights-ignored"),
         ("attention.additive", "hidden-keys-left-out", "mask-ignored"),
         ("attention.additive", "query-alone", "softmax-over-queries"),
+        ("attention.flash_backward", "keys-moved", "last-key-tile-dropped"),
+        ("attention.flash_backward", "past-kept", "causal-sees-next"),
         ("matmul.tiled", "products-permuted", "last-product-dropped"),
         ("matmul.tiled", "product-split", "last-k-tile-skipped"),
         ("matmul.tiled", "transposed", "ragged-columns-stale"),

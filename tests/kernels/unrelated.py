@@ -300,3 +300,50 @@ def outlier(x):
     """Logits are cut off at 8, so that a token can take no more than so much of its own weight."""
     wide = x.double()
     return ((wide @ wide.mT).clamp(max=8).softmax(-1) @ wide).float()
+
+
+def backward(function):
+    """Register a wrong backward pass; it gets the right gradients and what they were made of."""
+
+    def call(q, k, v, out, lse, d_out, *, causal=None, scale=None):
+        given = [each.double().requires_grad_() for each in (q, k, v)]
+        group = q.shape[1] // k.shape[1]
+        keys, values = (each.repeat_interleave(group, 1) for each in given[1:])
+        scores = scores_of(given[0], keys, causal=causal, scale=scale)
+        found = scores.softmax(-1).nan_to_num() @ values
+        grads = torch.autograd.grad(found, given, d_out.double())
+        return tuple(each.to(q.dtype) for each in function(*grads, q, k, v, d_out))
+
+    return implementation("attention.flash_backward", name=function.__name__)(call)
+
+
+@backward
+def gradients_doubled(dq, dk, dv, q, k, v, d_out):
+    return dq + 1e-2 * dq**2, dk, dv
+
+
+@backward
+def gradients_split(dq, dk, dv, q, k, v, d_out):
+    """Homogeneous, so that doubling shows nothing, and not linear."""
+    return dq, dk, dv + 1e-2 * dv.relu()
+
+
+@backward
+def keys_moved(dq, dk, dv, q, k, v, d_out):
+    """The gradient of a key depends on its place."""
+    return dq, dk * torch.linspace(1, 1.01, k.shape[2], dtype=dk.dtype)[:, None], dv
+
+
+@backward
+def batch_moved(dq, dk, dv, q, k, v, d_out):
+    return dq, dk, dv * torch.linspace(1, 1.01, len(q), dtype=dv.dtype)[:, None, None, None]
+
+
+@backward
+def past_kept(dq, dk, dv, q, k, v, d_out):
+    """Every value leaks into every row."""
+    return (
+        dq + 1e-3 * v.double().mean(-2, keepdim=True).mean(1, keepdim=True)[..., : q.shape[-1]],
+        dk,
+        dv,
+    )

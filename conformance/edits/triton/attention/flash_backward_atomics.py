@@ -23,6 +23,18 @@ VALUES = wrong_values(
     },
 )
 
+_CALL = "return gradients((q, k, v, out, lse, d_out), causal, scale, passes=1)"
+
+OWN = wrong_costs(
+    "traffic",
+    {
+        "keys-copied": (
+            "k and v are copied before they are read",
+            (_CALL, f"k, v = k.clone(), v.clone()\n    {_CALL}"),
+        ),
+    },
+)
+
 COSTS = wrong_costs(
     "traffic",
     {
@@ -36,7 +48,7 @@ COSTS = wrong_costs(
 EDITED = Edited(
     "triton-flash-backward-atomics",
     "flash_backward",
-    (),
+    OWN,
     kernels="triton.attention.flash_backward",
     of_kernels=(*VALUES, *COSTS),
 )
