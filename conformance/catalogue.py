@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import fnmatch
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from kernelproof.conformance.suite import Suite
-from kernelproof.spec.catalogue import load_sheet, load_spec, sheet_names, spec_names
+from kernelproof.spec.catalogue import load_sheet, load_spec, matches, sheet_names, spec_names
 from kernelproof.spec.language import Call
 
 
 def catalogue(suite: Suite) -> dict[str, Any]:
     """Specs, implementations and worksheets as plain data."""
     names, sheets = (
-        [n for n in known if any(fnmatch.fnmatchcase(n, p) for p in suite.settings.specs)]
+        [n for n in known if matches(n, suite.settings.specs)]
         for known in (spec_names(), sheet_names())
     )
     suite.read()
@@ -33,6 +32,7 @@ def catalogue(suite: Suite) -> dict[str, Any]:
                 "precision": {d: each.precision_at(d).name for d in each.dtypes},
                 "limits": each.limits,
                 "deviates": each.deviates,
+                "gradients": list(each.gradients),
             }
             for each in suite.implementations
             if each.spec.name in names

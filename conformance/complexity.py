@@ -65,10 +65,10 @@ def fit_exponent(sizes: Sequence[int], counts: Sequence[int], gap: float = 1.0) 
 
     slope = float(np.polyfit(np.log(n), np.log(y), 1)[0])
     best = _least(residual, slope, gap)
-    if not np.isfinite(residual(best)):
+    least, freedom = residual(best), len(n) - 3
+    if not np.isfinite(least):
         return Fit(slope, -np.inf, np.inf)
-    freedom = len(n) - 3
-    allowed = residual(best) * (1 + stdtrit(freedom, (1 + CONFIDENCE) / 2) ** 2 / freedom) + 1e-15
+    allowed = least * (1 + stdtrit(freedom, (1 + CONFIDENCE) / 2) ** 2 / freedom) + 1e-15
     low, high = (_end(residual, best, side * 2 * gap, allowed) for side in (-1, 1))
     return Fit(best, low, high)
 

@@ -84,11 +84,8 @@ class Judge:
         self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause
     ) -> Finding:
         """What was counted, against its budget."""
-        counts = self._count(implementation, worker, backend, case, clause)
-        if not isinstance(counts, Counts):
-            return counts
-        step = draw(implementation.spec, case, self._seed)[0]
-        return CostJudgement(implementation, case, clause, step, counts).finding()
+        costs = self._count(implementation, worker, backend, case, clause)
+        return costs.finding() if isinstance(costs, CostJudgement) else costs
 
     def _growth(
         self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause
@@ -100,14 +97,12 @@ class Judge:
             if reason := implementation.unsupported(point, clause):
                 return {"verdict": Verdict.UNSUPPORTED, "message": reason}
             wanted = clause.growth.tiles(spec.sizes(point)) if clause.growth.tiles else {}
-            found = self._count(implementation, worker, backend, point, clause, wanted)
-            if not isinstance(found, Counts):
-                if found["verdict"] is Verdict.TIMEOUT:  # the sizes are ours, not its fault
-                    found = {**found, "verdict": Verdict.UNMEASURED}
-                words = f"{point.id}: {found['message']}" if found.get("message") else point.id
-                return {**found, "message": words}
-            step = draw(spec, point, self._seed)[0]
-            costs = CostJudgement(implementation, point, clause, step, found)
+            costs = self._count(implementation, worker, backend, point, clause, wanted)
+            if not isinstance(costs, CostJudgement):
+                if costs["verdict"] is Verdict.TIMEOUT:  # the sizes are ours, not its fault
+                    costs = {**costs, "verdict": Verdict.UNMEASURED}
+                words = f"{point.id}: {costs['message']}" if costs.get("message") else point.id
+                return {**costs, "message": words}
             if unknown := costs.unknown(wanted):
                 return unknown
             budget = costs.finding()
@@ -124,8 +119,8 @@ class Judge:
         case: Case,
         clause: Clause,
         wanted: Mapping[str, int] | None = None,
-    ) -> Counts | Finding:
-        """The counts of a call whose results are right, or the finding of one that is not.
+    ) -> CostJudgement | Finding:
+        """The costs of a call whose results are right, or the finding of one that is not.
 
         wanted: tiles to take, by role.
         """
@@ -136,7 +131,8 @@ class Judge:
             if "verdict" in found or reply is None:
                 return found
             self._counted[key] = _counts_of(reply)
-        return self._counted[key]
+        step = draw(implementation.spec, case, self._seed)[0]
+        return CostJudgement(implementation, case, clause, step, self._counted[key])
 
     def _call(
         self,

@@ -24,7 +24,7 @@ from kernelproof.conformance.targets import (
 )
 from kernelproof.conformance.verdict import Result, Verdict
 from kernelproof.impls.registration import BACKENDS
-from kernelproof.spec.catalogue import load_spec, matching_specs, sheet_names, spec_names
+from kernelproof.spec.catalogue import load_spec, matches, matching_specs, sheet_names, spec_names
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Clause, Spec
 from kernelproof.spec.rounding import DTYPES, PRESETS
@@ -263,7 +263,7 @@ class Suite:
         """Implementations that the options name, with each backend that can run here."""
         self.read()
         for each in self.implementations:
-            named = any(fnmatch.fnmatchcase(each.spec.name, p) for p in self.settings.specs)
+            named = matches(each.spec.name, self.settings.specs)
             if named and fnmatch.fnmatchcase(each.name, self.settings.implementation):
                 for backend in each.backends:
                     if backend in (self.settings.backends or self.available()):

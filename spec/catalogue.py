@@ -48,7 +48,12 @@ def matching_specs(patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if not fnmatch.filter(spec_names(), pattern):
             load_spec(pattern)
-    return [n for n in spec_names() if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
+    return [name for name in spec_names() if matches(name, patterns)]
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether some pattern fits a name."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def with_derivatives(names: Iterable[str]) -> list[str]:

@@ -135,6 +135,8 @@ def install() -> None:
 def _run_chosen(self: Any, *args: Any, **kwargs: Any) -> Any:
     """Launch, of the configurations that the kernel keeps for these arguments, one that has the
     tiles which were asked for, if there is one."""
+    if not BUILDER.tiles:
+        return _upstream_run(self, *args, **kwargs)
     places = ((n.rpartition("."), size) for n, size in BUILDER.tiles.items())
     asked = {n: size for (kernel, _, n), size in places if kernel in ("", self.base_fn.__name__)}
     whole, self.nargs = self.configs, dict(zip(self.arg_names, args, strict=False))

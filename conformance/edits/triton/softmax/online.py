@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from kernelproof.conformance.edits.editing import Edited, wrong_costs, wrong_values
-from kernelproof.conformance.edits.triton.softmax.safe import LAST_PASS, LAST_PASS_COSTS
+from kernelproof.conformance.edits.triton.softmax.safe import LAST_PASS, LAST_PASS_COSTS, WASTE
 
 _READ = "load_tile(x_tile, inside & (columns < n - first))"
 _TOP = "new = tl.maximum(top, tl.max(tile, 1))"
 _TOTAL = "total = total * rescale + tl.sum(tl.exp(tile - finite(new)[:, None]), 1)"
 _EXPS = "tl.exp(tile - finite(new)[:, None])"
-_ALLOCATED = "out = torch.empty(r, n, dtype=x.dtype, device=x.device)"
 
 VALUES = wrong_values(
     {
@@ -105,24 +104,7 @@ COSTS = (
             ),
         },
     ),
-    *wrong_costs(
-        "operations",
-        {
-            "times-one": (
-                "every number is multiplied by 1",
-                ("tl.max(tile, 1)", "tl.max(tile * 1.0, 1)"),
-            )
-        },
-    ),
-    *wrong_costs(
-        "memory",
-        {
-            "unused-scratch": (
-                "a scratch of the size of x is allocated and never read",
-                (_ALLOCATED, f"{_ALLOCATED}\n    torch.empty(r, n, device=x.device)"),
-            ),
-        },
-    ),
+    *WASTE,
 )
 
 EDITED = Edited(

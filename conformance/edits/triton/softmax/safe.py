@@ -141,6 +141,28 @@ LAST_PASS_COSTS = (
     ),
 )
 
+WASTE = (
+    *wrong_costs(
+        "operations",
+        {
+            "times-one": (
+                "every number is multiplied by 1",
+                ("tl.max(tile, 1)", "tl.max(tile * 1.0, 1)"),
+            )
+        },
+    ),
+    *wrong_costs(
+        "memory",
+        {
+            "unused-scratch": (
+                "a scratch of the size of x is allocated and never read",
+                (_ALLOCATED, f"{_ALLOCATED}\n    torch.empty(r, n, device=x.device)"),
+            ),
+        },
+    ),
+)
+"""Work and memory that change no result, in either kernel."""
+
 COSTS = (
     *LAST_PASS_COSTS,
     *wrong_costs(
@@ -171,24 +193,7 @@ COSTS = (
             ),
         },
     ),
-    *wrong_costs(
-        "operations",
-        {
-            "times-one": (
-                "every number is multiplied by 1",
-                ("tl.max(tile, 1)", "tl.max(tile * 1.0, 1)"),
-            )
-        },
-    ),
-    *wrong_costs(
-        "memory",
-        {
-            "unused-scratch": (
-                "a scratch of the size of x is allocated and never read",
-                (_ALLOCATED, f"{_ALLOCATED}\n    torch.empty(r, n, device=x.device)"),
-            ),
-        },
-    ),
+    *WASTE,
 )
 
 EDITED = Edited("triton-safe-softmax", "safe", (*LAST_PASS, *VALUES, *COSTS))
