@@ -7,8 +7,12 @@ from kernelproof.reference.attention.flash_backward import flash_backward
 from kernelproof.spec.contracts.attention.gradient_cases import gradient_domain
 from kernelproof.spec.contracts.attention.gradient_clauses import gradient_clauses
 from kernelproof.spec.contracts.attention.gradient_costs import BACKWARD
-from kernelproof.spec.contracts.attention.gradient_mutants import GRADIENT_MUTANTS
+from kernelproof.spec.contracts.attention.gradient_mutants import (
+    GROUP_GRADIENT_MUTANTS,
+    gradient_mutants,
+)
 from kernelproof.spec.contracts.attention.gradients_spread import GRADIENTS
+from kernelproof.spec.contracts.attention.recomputation_mutants import recomputation_mutants
 from kernelproof.spec.language import Call, Earlier, Spec
 
 OPTIONS = "causal, scale"
@@ -30,5 +34,9 @@ spec = Spec(
     domain=gradient_domain(OPTIONS),
     costs=BACKWARD,
     clauses=gradient_clauses("hq4.hkv2"),
-    mutants=GRADIENT_MUTANTS,
+    mutants=(
+        *gradient_mutants(OPTIONS),
+        *GROUP_GRADIENT_MUTANTS,
+        *recomputation_mutants(OPTIONS),
+    ),
 )

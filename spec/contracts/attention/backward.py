@@ -8,8 +8,12 @@ from kernelproof.reference.attention.gradients import Gradients, attention_gradi
 from kernelproof.reference.attention.scaled_dot_product import Attention
 from kernelproof.spec.contracts.attention.bound import Array
 from kernelproof.spec.contracts.attention.cases import with_options
-from kernelproof.spec.contracts.attention.gradient_mutants import gradient_mutants
+from kernelproof.spec.contracts.attention.gradient_mutants import (
+    GROUP_GRADIENT_MUTANTS,
+    gradient_mutants,
+)
 from kernelproof.spec.contracts.attention.gradients_spread import GRADIENTS
+from kernelproof.spec.contracts.attention.recomputation_mutants import recomputation_mutants
 from kernelproof.spec.language import Backward, Clause, option_words
 
 
@@ -22,7 +26,12 @@ def attention_backward(options: str, *, without: Sequence[str] = ()) -> Backward
 
     options: of the variant; without: planted bugs that it cannot have.
     """
-    planted = gradient_mutants(options, without=without)
+    every = (
+        *gradient_mutants(options),
+        *GROUP_GRADIENT_MUTANTS,
+        *recomputation_mutants(options),
+    )
+    planted = tuple(mutant for mutant in every if mutant.name not in without)
     return Backward(of="q, k, v", reference=_gradients, accuracy=GRADIENTS, mutants=planted)
 
 

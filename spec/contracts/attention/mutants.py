@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -340,6 +340,12 @@ _OPTION_OF = {"mask": "mask", "dropout": "keep", "causal": "causal"}
 
 def attention_mutants(options: str, *, without: Sequence[str] = ()) -> tuple[Mutant, ...]:
     """The bugs that a variant with these options can have."""
+    every = (m for m in (*_SHARED, *_PADDING, *ROUNDING_MUTANTS) if m.name not in without)
+    return with_these_options(every, options)
+
+
+def with_these_options(every: Iterable[Mutant], options: str) -> tuple[Mutant, ...]:
+    """Those that need no other option: their names begin with the one that they are about."""
     taken = option_words(options)
     # it shows in rows that causal or lengths empty, too
     wanted = {"mask-finite": ("causal", "lengths")}
@@ -348,11 +354,7 @@ def attention_mutants(options: str, *, without: Sequence[str] = ()) -> tuple[Mut
         option = _OPTION_OF.get(name.partition("-")[0], taken[0])
         return bool({*wanted.get(name, (option,))} & {*taken})
 
-    return tuple(
-        m
-        for m in (*_SHARED, *_PADDING, *ROUNDING_MUTANTS)
-        if m.name not in without and possible(m.name)
-    )
+    return tuple(m for m in every if possible(m.name))
 
 
 def _other_group(change: Callable[[Any, int], Any]) -> Any:

@@ -6,12 +6,10 @@ from kernelproof.conformance.edits.editing import Edited, wrong_costs, wrong_val
 
 _DQ_SUM = 'dq_sum = tl.dot(d_scores.to(k_rows.dtype), k_rows, dq_sum, input_precision="ieee")'
 _DK_SUM = 'dk_sum = tl.dot(tl.trans(d_scores), queries, dk_sum, input_precision="ieee")'
-_DV_SUM = 'dv_sum = tl.dot(tl.trans(weights), d_outs, dv_sum, input_precision="ieee")'
 _SCORES = 'tl.dot(q, tl.trans(k), input_precision="ieee")'
 _CAUSAL = "keys[None, :] <= (rows + offset)[:, None]"
 _BY_KEYS = f"            if CAUSAL:\n                seen = seen & ({_CAUSAL})"
 _BY_QUERIES = f"        if CAUSAL:\n            seen = seen & ({_CAUSAL})\n        k_rows"
-_ONLY_FLOAT32 = "TF32 holds every number of this dtype"
 
 VALUES = wrong_values(
     {
@@ -35,10 +33,6 @@ VALUES = wrong_values(
             "query head h adds to key/value head h mod hkv instead of h // g",
             ("head = key_head * GROUP + member", "head = key_head + member * hkv"),
         ),
-        "scale-missing-in-dq": (
-            "dq is not scaled",
-            ("(dq_sum * scale)", "dq_sum"),
-        ),
         "scale-missing-in-dk": (
             "dk is not scaled",
             ("(dk_sum * scale)", "dk_sum"),
@@ -46,10 +40,6 @@ VALUES = wrong_values(
         "scale-zero-is-default": (
             "an explicit scale of 0 is taken for none",
             ("1 / math.sqrt(d) if scale is None else scale", "scale or 1 / math.sqrt(d)"),
-        ),
-        "scores-off-1-percent": (
-            "the recomputed scores are 1 percent off",
-            ("* (scale * LOG2_E)", "* (1.01 * scale * LOG2_E)"),
         ),
         "lse-in-log2": (
             "lse is taken for a base-2 logarithm",
@@ -79,10 +69,6 @@ VALUES = wrong_values(
             "in dq causal is off by one: j < i",
             (_BY_QUERIES, _BY_QUERIES.replace("<=", "<")),
         ),
-        "causal-other-corner": (
-            "causal is aligned to the other corner",
-            ('tk - tq if causal == "bottom-right"', 'tk - tq if causal == "top-left"'),
-        ),
         "diagonal-tile-skipped": (
             "dk and dv lack the first tile of queries that sees their keys",
             (
@@ -90,24 +76,9 @@ VALUES = wrong_values(
                 "(first_key - offset + BLOCK_M - 1, 0) // BLOCK_M * BLOCK_M",
             ),
         ),
-        "unit-stride-assumed": (
-            "lse is taken to be contiguous",
-            (
-                "head * stride_lh + rows.to(tl.int64) * stride_lt\n        place",
-                "head * stride_lh + rows.to(tl.int64)\n        place",
-            ),
-        ),
-        "scores-in-tf32": (
-            "q and k are rounded to TF32",
-            (_SCORES, _SCORES.replace("ieee", "tf32")),
-        ),
         "score-gradients-in-bfloat16": (
             "dS is rounded to bfloat16",
             ("d_scores.to(queries.dtype)", "d_scores.to(tl.bfloat16).to(queries.dtype)"),
-        ),
-        "dv-in-bfloat16": (
-            "dv is accumulated in bfloat16",
-            (_DV_SUM, f"{_DV_SUM}.to(tl.bfloat16).to(tl.float32)"),
         ),
         "dk-in-float16": (
             "dk is accumulated in float16",
@@ -119,7 +90,6 @@ VALUES = wrong_values(
         ),
     },
     harmless={
-        "scores-in-tf32": {"float16": _ONLY_FLOAT32, "bfloat16": _ONLY_FLOAT32},
         "score-gradients-in-bfloat16": {"bfloat16": "it declares dS in the dtype of its inputs"},
     },
 )
@@ -146,14 +116,6 @@ COSTS = (
             "future-visited": (
                 "under causal, tiles beyond the diagonal are visited and masked",
                 ("begin = tl.maximum(first_key - offset, 0) // BLOCK_M * BLOCK_M", "begin = 0"),
-            ),
-            "keys-copied": (
-                "k and v are copied before they are read",
-                (_DELTA, f"{_DELTA}\n    k, v = k.clone(), v.clone()"),
-            ),
-            "smallest-tiles": (
-                "tiles are no larger than 16",
-                ("triton.next_power_of_2(min(size, 128))", "triton.next_power_of_2(min(size, 16))"),
             ),
         },
     ),
