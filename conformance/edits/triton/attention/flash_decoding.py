@@ -5,7 +5,6 @@ from __future__ import annotations
 from kernelproof.conformance.edits.editing import Edited, wrong_costs, wrong_values
 
 _SCORES = 'tl.dot(queries, k_tile, input_precision="ieee")'
-_SUMS = 'sums = tl.dot(weights.to(v_tile.dtype), v_tile, sums, input_precision="ieee")'
 _STRIDE = "stride_lengths = 0 if lengths is None else lengths.stride(0)"
 _PARTS = "tl.cdiv(length, tl.maximum(_keys_per_split(length, SPLITS, BLOCK_N), 1))"
 
@@ -77,10 +76,6 @@ VALUES = wrong_values(
         "group-modulo": (
             "query head h reads key/value head h mod hkv instead of h // g",
             ("key_head * GROUP + row", "key_head + row * hkv"),
-        ),
-        "out-in-bfloat16": (
-            "the output is accumulated in bfloat16",
-            (_SUMS, f"{_SUMS}.to(tl.bfloat16).to(tl.float32)"),
         ),
     },
 )
