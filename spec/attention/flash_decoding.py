@@ -33,8 +33,8 @@ spec = Spec(
     costs=COSTS,
     clauses=DECODING_CLAUSES,
     mutants=(
-        # one query over one key copies its value, and is right
-        *attention_mutants(OPTIONS, without=("copy-of-values",)),
+        # one query over one key copies its value, and is right; padding goes by the lengths
+        *attention_mutants(OPTIONS, without=("copy-of-values", "padding-counted")),
         *GROUP_MUTANTS,
         *TILE_MUTANTS,
         *DECODING_MUTANTS,

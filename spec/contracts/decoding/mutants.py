@@ -9,20 +9,23 @@ import numpy as np
 import numpy.typing as npt
 
 from kernelproof.spec.contracts.attention.mutants import changed_options, outputs_of
-from kernelproof.spec.language import Model, Outputs, mutants, tile_mutants
+from kernelproof.spec.language import TILES, Model, Outputs, mutants, tile_mutants
 
 Array = npt.NDArray[Any]
 Merge = Callable[[Array, Array, Array], Outputs]
 """Makes out and lse of partial results: s b hq 1 dv and s b hq 1, of which b hold a key each."""
 
 
+def _held(x: Mapping[str, Any], options: Mapping[str, Any]) -> Array:
+    """How many keys each sequence has: b."""
+    return np.asarray(options.get("lengths", np.full(len(x["k"]), x["k"].shape[2])), np.int64)
+
+
 def _dealt(x: Mapping[str, Any], options: Mapping[str, Any], tile: int) -> tuple[Array, Array]:
     """Which split each key goes to, b tk, and how many splits of each sequence hold one: b."""
-    tk, b = x["k"].shape[2], len(x["k"])
-    held = np.asarray(options.get("lengths", np.full(b, tk)), np.int64)
-    tiles = -(-held // tile)
+    tiles = -(-_held(x, options) // tile)
     each = np.maximum(-(-tiles // options["splits"]), 1)
-    return np.arange(tk) // (each * tile)[:, None], -(-tiles // each)
+    return np.arange(x["k"].shape[2]) // (each * tile)[:, None], -(-tiles // each)
 
 
 def _over_splits(merge: Merge) -> Callable[[int], Model]:
@@ -64,20 +67,32 @@ def _last_split_dropped(tile: int) -> Model:
     return model
 
 
-def _empty_counted(tile: int) -> Model:
-    """Splits without keys leave out_s = 0 and lse_s = 0: they weigh 1 each."""
+def _zero_logits_counted(count: Callable[[Any, Any, int], Array]) -> Callable[[int], Model]:
+    """The bug that counts so many logits of 0 in each sequence, whose values are 0: b."""
 
-    def model(reference: Any, x: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-        if "splits" not in options:
-            return None
-        empty = (options["splits"] - _dealt(x, options, tile)[1])[:, None, None]
-        if not empty.any():
-            return None
-        exact = reference(**x, **options)
-        lse = np.logaddexp(exact.lse, np.log(empty))
-        return {"out": exact.out * np.exp(exact.lse - lse)[..., None], "lse": lse}
+    def of_tile(tile: int) -> Model:
+        def model(reference: Any, x: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+            more = count(x, options, tile)[:, None, None]
+            if not more.any():
+                return None
+            exact = reference(**x, **options)
+            lse = np.logaddexp(exact.lse, np.log(more))
+            share = np.exp(exact.lse - np.where(lse > -np.inf, lse, 0))
+            return {"out": exact.out * share[..., None], "lse": lse}
 
-    return model
+        return model
+
+    return of_tile
+
+
+def _empty_splits(x: Mapping[str, Any], options: Mapping[str, Any], tile: int) -> Array:
+    if "splits" not in options:
+        return np.zeros(len(x["k"]))
+    return np.asarray(options["splits"] - _dealt(x, options, tile)[1])
+
+
+def _padding(x: Mapping[str, Any], options: Mapping[str, Any], tile: int) -> Array:
+    return np.asarray(-_held(x, options) % tile)
 
 
 DECODING_MUTANTS = (
@@ -114,7 +129,17 @@ DECODING_MUTANTS = (
             "last-split-dropped": ("the last split is not merged", _last_split_dropped),
             "empty-splits-counted": (
                 "a split without keys is merged with an lse of 0",
-                _empty_counted,
+                _zero_logits_counted(_empty_splits),
+            ),
+        },
+        # splits of equal length, and of whole tiles
+        tiles=(1, *TILES),
+    ),
+    *tile_mutants(
+        {
+            "padding-counted": (
+                "the padding of the last tile of a sequence is counted in the row sum",
+                _zero_logits_counted(_padding),
             ),
         }
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from kernelproof.conformance.edits.editing import Edited, wrong_costs, wrong_values
 
 _WHOLE = "return (shares[..., None] * out).sum(1), whole"
-_SIZE = "        size = max("
+_MERGED = "whole = torch.logsumexp(lse, 1)"
 _STRIDE = "queries = queries.reshape("
 _LSE = "lse = torch.logsumexp(scores, -1)"
 _SCORES = "q[:, None] @ k.mT"
@@ -26,9 +26,9 @@ VALUES = wrong_values(
         ),
         "last-split-dropped": (
             "the last split is not merged",
-            (_WHOLE, "return (shares[..., None] * out)[:, :-1].sum(1), whole"),
+            (_MERGED, f"out, lse = out[:, :-1], lse[:, :-1]\n    {_MERGED}"),
         ),
-        "padding-counted": (
+        "filling-counted": (
             "what fills up the last split is counted",
             ("    scores[:, -1:, :, size - (parts * size - n) :] = -math.inf\n", ""),
         ),

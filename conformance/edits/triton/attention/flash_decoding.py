@@ -12,7 +12,8 @@ VALUES = wrong_values(
     {
         "merged-without-weights": (
             "the result is the plain mean of those of the splits",
-            ("tl.exp2(top - new), tl.exp2(part_lse - new)", "1.0, 1.0"),
+            ("sums * rescale + part_out * weight", "sums + part_out"),
+            ("tl.where(total == 0.0, 1.0, total)", "tl.maximum(parts, 1)"),
         ),
         "lse-of-largest-split": (
             "lse is the largest of the splits, not that of all",
@@ -65,8 +66,8 @@ VALUES = wrong_values(
             "the padding of the last tile is counted in the row sum",
             ('tl.where(there[None, :], scores, float("-inf"))', "scores"),
         ),
-        "out-not-rescaled": (
-            "the accumulated output is not rescaled when the maximum grows",
+        "split-not-rescaled": (
+            "within a split the accumulated output is not rescaled when the maximum grows",
             ("        sums *= rescale[:, None]\n", ""),
         ),
         "scale-off-0.1-percent": (
