@@ -32,6 +32,7 @@ BACKWARD = load_spec("attention.flash_backward").costs
 MATMUL, STRASSEN = load_spec("matmul.tiled").costs, load_spec("matmul.strassen").costs
 NAIVE = load_spec("matmul.naive").costs
 DECODING = load_spec("attention.flash_decoding").costs
+ADDITIVE = load_spec("attention.additive").costs
 SAFE, ONLINE = load_spec("softmax.safe").costs, load_spec("softmax.online").costs
 ATTENTIONS = (FLASH, SHARED, ONE_KEY_HEAD, STANDARD, FUSED)
 SMALL = settings(deadline=None, derandomize=True, max_examples=150)
@@ -670,6 +671,82 @@ def test_decoding_holds_partial_results_alone_and_none_of_splits_that_no_tile_ca
     assert DECODING.memory(x) == 2 * 8 * 4 * (128 + 1) * 4 + WORKSPACE
     many = Sizes(axes, {"splits": 1000}, 2, {"bc": 64})
     assert DECODING.memory(many) == 2 * 8 * 64 * (128 + 1) * 4 + WORKSPACE
+
+
+# Additive attention -------------------------------------------------------------------------------
+
+WIDTHS = ("dq", "dk", "dv", "h")
+
+
+@st.composite
+def additive_sizes(draw):
+    """Sizes of additive attention with any of a mask of a shape that broadcasts and a decoder."""
+    axes = {n: draw(st.integers(0, 4)) for n in ("b", "tq", "tk")}
+    axes |= {n: draw(st.integers(1, 4)) for n in WIDTHS}
+    rng, options = np.random.default_rng(draw(st.integers(0, 10**6))), {}
+    if draw(st.booleans()):
+        kept = [axes[n] if draw(st.booleans()) else 1 for n in ("b", "tq")]
+        options["mask"] = rng.random((*kept, axes["tk"])) < draw(st.sampled_from([0.2, 0.7]))
+    if draw(st.booleans()):
+        options["form"] = "decoder"
+    return Sizes(axes, options, draw(st.sampled_from([2, 4, 8])))
+
+
+@SMALL
+@given(additive_sizes())
+def test_additive_attention_needs_what_some_output_depends_on(x):
+    shape = (x.b, x.tq, x.tk)
+    mask = np.broadcast_to(x.options.get("mask", True), shape)
+    found = {name: set() for name in ADDITIVE.reads(x)}
+    for b, i, j in product(*map(range, shape)):
+        if mask[b, i, j]:
+            found["query"].update((b, i, c) for c in range(x.dq))
+            found["key"].update((b, j, c) for c in range(x.dk))
+            found["value"].update((b, j, c) for c in range(x.dv))
+            for c in range(x.h):
+                found["w_query"].update((r, c) for r in range(x.dq))
+                found["w_key"].update((r, c) for r in range(x.dk))
+                found["bias"].add(c)
+                found["w_score"].add(c)
+    beside = 0
+    if "form" in x.options:
+        found["query"].update(product(range(x.b), range(x.tq), range(x.dq)))
+        beside = x.dq
+    assert ADDITIVE.reads(x) == {name: len(elements) for name, elements in found.items()}
+    outputs = x.b * x.tq * (x.dv + beside + x.tk)
+    assert ADDITIVE.compulsory(x) == (sum(map(len, found.values())) + outputs) * x.item
+    assert ADDITIVE.compulsory(x) <= ADDITIVE.traffic(x) <= ADDITIVE.cap(x)
+
+
+@FEW
+@given(*[st.integers(1, 4)] * 7)
+def test_additive_attention_projects_each_row_once_and_takes_a_tanh_per_unit_and_pair(
+    b, tq, tk, dq, dk, dv, h
+):
+    x = Sizes({"b": b, "tq": tq, "tk": tk, "dq": dq, "dk": dk, "dv": dv, "h": h})
+    flops = sums = exps = 0
+    for _ in range(b):
+        flops += sum(2 * dq for _ in product(range(tq), range(h)))
+        flops += sum(2 * dk for _ in product(range(tk), range(h)))
+        for _ in product(range(tq), range(tk)):
+            flops, sums, exps = flops + 2 * dv, sums + 2 * h, exps + h + 1
+    assert (ADDITIVE.useful(x), ADDITIVE.flops(x), ADDITIVE.exps(x)) == (flops, flops + sums, exps)
+
+
+def test_the_hidden_units_of_all_pairs_are_more_than_additive_attention_may_hold():
+    x = Sizes({"b": 1, "tq": 512, "tk": 512, "dq": 64, "dk": 64, "dv": 64, "h": 64})
+    assert 4 * ADDITIVE.memory(x) < 4 * 512 * 512 * 64
+    twice = Sizes({**x.axes, "h": 128})
+    assert ADDITIVE.memory(twice) - ADDITIVE.memory(x) < 4 * 512 * 512 * 64 / 10
+
+
+@pytest.mark.parametrize("axis", ["tq", "tk", "h", "dq", "dk", "dv"])
+def test_tiles_of_additive_attention_are_computed_whole(axis):
+    axes = {"b": 2, "tq": 5, "tk": 7, "dq": 3, "dk": 6, "dv": 9, "h": 10}
+    role = {"tq": "br", "tk": "bc"}.get(axis, f"b{axis}")
+    whole = Sizes({**axes, axis: 16})
+    tiled = Sizes(axes).with_tiles(**{role: 16})
+    assert ADDITIVE.flops(tiled) == ADDITIVE.flops(whole) > ADDITIVE.flops(Sizes(axes))
 
 
 # Products -----------------------------------------------------------------------------------------

@@ -137,6 +137,22 @@ def test_a_wrong_way_back_is_no_wrong_result(backwards):
     assert backwards("delta omitted", CASE).verdict == "pass"
 
 
+def test_with_an_option_that_a_backward_excludes_gradients_are_not_judged(suite_of):
+    made = load_spec("attention.additive.gradients")
+    assert made.option_names() == tuple(made.domain.options) == ("mask",)
+    suite = suite_of("kernelproof.impls.torch.attention.additive").suite
+    suite.read()
+    [each] = suite.implementations
+    [clause] = [c for c in each.spec.clauses if c.anchor == "attention.additive.gradients"]
+    plain, decoder = (
+        each.spec.case(f"float32/b1.h4.tq3.tk5.dq6/{options}/normal")
+        for options in ("mask-random", "mask-random+form-decoder")
+    )
+    assert each.unsupported(plain, clause) is None
+    reason = "no gradients are judged with option form"
+    assert each.unsupported(decoder, clause) == reason
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

@@ -292,7 +292,7 @@ def test_a_logsumexp_costs_a_softmax_without_its_division():
     assert (counts.exps, counts.reductions, counts.elementwise) == (48, 84, 48)
 
 
-@pytest.mark.parametrize("name", ["exp", "exp2", "expm1", "exp_"])
+@pytest.mark.parametrize("name", ["exp", "exp2", "expm1", "exp_", "tanh", "tanh_", "sigmoid"])
 def test_exponentials_are_counted_apart(name):
     counts = meter(lambda x: getattr(x, name)(), noise(4, 6))
     assert (counts.exps, counts.elementwise, counts.reductions) == (24, 0, 0)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-METER_VERSION = "2"
+METER_VERSION = "3"
 """Counts of different versions are not compared."""
 
 _NATURAL = (
@@ -59,7 +59,7 @@ class Counts:
         torch operators made; all_by_operators: and of floating-point operations of every kind.
     elementwise: floating-point operations on elements. reductions: additions and comparisons of
         sums, maxima and scans.
-    exps: exponentials, in none of the above.
+    exps: exponentials, in none of the above; tanh and the sigmoid are one each.
     opaque: fused, compiled and custom operators: what moves inside them is not known.
     unpriced: operators whose FLOPs are not known.
     unseen: why part of the work went past the meters (NumPy, threads), if it did.

@@ -181,7 +181,7 @@ PRICES: dict[str, Price] = {
     **_each("_flash_attention_backward _efficient_attention_backward", _attention(1, 3, 2, 2)),
     **_each("flex_attention", _attention(0, 1, 1)),
     **_each("flex_attention_backward", _attention(0, 3, 2)),
-    # tanh and the sigmoid are one, whether a kernel writes it out or calls the function
+    # tanh and the sigmoid are one each, whether a kernel writes it out or calls the function
     **_each("exp exp2 expm1 tanh sigmoid", lambda args, kwargs, out: Work(exps=_size(out))),
     **_each("pow float_power", _power),
     **_each(
