@@ -251,7 +251,7 @@ GRADIENT_CLAUSES = (
         smoke=(
             "b2.hq4.hkv2.tq12.tk12.d8.e32/default/normal",
             "b1.hq2.hkv2.tq20.tk12.d8.dv12.e24/biases-normal+causal-bottom-right/normal",
-            "b2.hq2.hkv1.tq3.tk3.d4.e8/biases-normal/normal",
+            "b2.hq2.hkv1.tq3.tk3.d4.e8/default/normal",
         ),
         core=(
             "b1.hq4.hkv4.tq33.tk48.d32.e384/biases-layer5/captured-layer5",

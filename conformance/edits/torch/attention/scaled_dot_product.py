@@ -11,7 +11,7 @@ from kernelproof.conformance.edits.editing import Edited, wrong_costs
 _VIEWED = "per_head = scores.view(b, hq, tq, tk)"
 _SCORES = "queries.reshape(*rows, d) @ k.to(wide).transpose(-2, -1)"
 _PRODUCT = "weights.view(*rows, tk) @ v.to(wide)"
-_EXPS = "per_head.sub_(shift[..., None]).exp_()"
+_EXPS = "(per_head - shift[..., None]).exp_()"
 
 COSTS = (
     *wrong_costs(
