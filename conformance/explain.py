@@ -30,6 +30,7 @@ _USUAL = {
     "n": 1024,
     "k": 1024,
     "r": 1024,
+    "e": 1024,
     "capacity": 1024,
 }
 _SAMPLE = 128  # length of the case that bounds are shown for

@@ -19,9 +19,13 @@ def run(*words):
     return CliRunner().invoke(app, ["explain", *words])
 
 
+SIZES = {"attention.uptrain": ["hq=8"]}
+"""Sizes of which something is computed, where those by default leave nothing to do."""
+
+
 @pytest.mark.parametrize("name", spec_names())
 def test_every_spec_has_a_page_with_its_call_clauses_and_numbers(name):
-    page = explain(name, [])
+    page = explain(name, SIZES.get(name, []))
     spec = load_spec(name)
     assert list(page["clauses"]) == [clause.anchor for clause in spec.clauses]
     assert page["definition"] and page["call"]

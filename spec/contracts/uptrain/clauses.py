@@ -29,20 +29,12 @@ UPTRAIN_CLAUSES = (
         exact=True,
     ),
     Clause(
-        "attention.uptrain.two-identical",
-        "Two heads that are the same pool to themselves, exactly.",
-        "semantics",
-        smoke=("hq8.hkv4.d16.e24/default/identical",),
-        exact=True,
-    ),
-    Clause(
         "attention.uptrain.identical",
-        "A power of two of 16-bit heads that are the same pool to themselves, exactly: their "
-        "sum fits float32.",
+        "Heads that are the same, a power of two of them, pool to themselves, exactly where their "
+        "sum is exact.",
         "semantics",
-        smoke=("hq16.hkv2.d16.e24/default/identical",),
+        smoke=("hq8.hkv4.d16.e24/default/identical", "hq16.hkv2.d16.e24/default/identical"),
         exact=True,
-        dtypes=("float16", "bfloat16"),
     ),
     Clause(
         "attention.layout",

@@ -22,7 +22,7 @@ def _normal(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
 def _identical(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
     e, width = shapes["w"]
     hq, hkv = options["heads"], options["kv_heads"]
-    one = rng.standard_normal((e, hkv, 1, width // hq))
+    one = rng.integers(-64, 65, (e, hkv, 1, width // hq)) / 16  # few bits: sums are exact
     return {"w": one.repeat(hq // hkv, axis=2).reshape(e, width)}
 
 
@@ -50,7 +50,7 @@ def _captured(role: str) -> Draw:
 FAMILIES: Mapping[str, Family] = families(
     generic={"normal": ("independent standard normal numbers", _normal)},
     coherent={
-        "identical": ("the heads of a group are the same", _identical),
+        "identical": ("the heads of a group are the same, of few bits", _identical),
         "cancelling": ("heads cancel to a hundredth of their size", _cancelling),
         "captured-k": ("key weights of a sentence encoder", _captured("k")),
         "captured-v": ("value weights of a sentence encoder", _captured("v")),
