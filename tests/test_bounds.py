@@ -23,6 +23,12 @@ from kernelproof.reference.softmax.online import online
 from kernelproof.spec.accuracy import signed_sum_limit
 from kernelproof.spec.catalogue import load_spec, spec_names
 from kernelproof.spec.contracts.additive.bound import TANH_UNITS, score_error
+from kernelproof.spec.contracts.attention.bound import (
+    attended,
+    logit_error,
+    logit_term,
+)
+from kernelproof.spec.contracts.attention.bound import score_error as product_score_error
 from kernelproof.spec.contracts.attention.gradients import gradients_bound
 from kernelproof.spec.contracts.matmul.strassen import (
     AFTER,
@@ -245,6 +251,28 @@ def test_coarser_operands_never_shrink_a_bound(name):
 def test_a_coarser_accumulator_never_shrinks_a_bound(name):
     ladder = [Precision(accumulate="float64"), Precision(), Precision(truncating=True)]
     assert_growing(SPECS[name], "default/normal", ladder, "accumulate")
+
+
+@pytest.mark.parametrize("preset", ["strict32", "mixed16"])
+def test_values_that_are_off_move_out_by_no_more_than_the_bound_says(preset):
+    case = ATTENTION.case("float16/b1.h2.tq9.tk40.d16/mask-empty-rows/normal")
+    [record] = evaluate(ATTENTION, case, draw(ATTENTION, case, "0"), np.float64)
+    rounding, rng = PRESETS[preset].rounding("float16"), np.random.default_rng(0)
+    term = logit_term(record, logit_error(record, rounding, 1, product_score_error))
+    off = rng.random(record.v.shape)
+    exact, moved = attended(record, rounding, term), attended(record, rounding, term, off)
+    error = off * rng.choice([-1.0, 1.0], off.shape)
+    assert (abs(record.weights @ error) <= moved.error - exact.error).all()
+    assert (moved.error[np.isneginf(record.lse)] == 0).all()
+
+
+def test_a_layer_whose_intermediates_are_coarser_has_a_larger_bound():
+    layer = SPECS["attention.multi_head"]
+    case = layer.case("float32/b1.hq4.hkv2.tq5.tk9.d8.e16/biases-normal/normal")
+    ladder = [Precision(intermediates=name) for name in (None, "float32", "tf32", "bfloat16")]
+    bounds = [expect(layer, case, each, "0", False)[1][0].bounds["out"] for each in ladder]
+    for smaller, larger in pairwise(bounds):
+        assert (smaller < larger).all()
 
 
 def test_weights_rounded_after_normalisation_have_the_larger_bound():
