@@ -73,8 +73,8 @@ spec = Spec(
         ),
         core=(
             "b2.hq6.hkv3.tq65.tk130.d16.e80/mask-random/normal",
-            "b1.hq4.hkv2.tq64.tk128.d32.e384/default/captured-layer5",
-            "b1.hq4.hkv1.tq64.tk64.d32.e384/biases-layer0+causal-bottom-right/captured-layer0",
+            "b1.hq4.hkv2.tq20.tk96.d32.e384/default/captured-layer5",
+            "b1.hq4.hkv1.tq32.tk32.d32.e384/biases-layer0+causal-bottom-right/captured-layer0",
         ),
         full=("b1.hq8.hkv8.tq256.tk256.d64.e512/causal-bottom-right/self",),
         constrain=_check,

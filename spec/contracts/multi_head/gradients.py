@@ -254,7 +254,7 @@ GRADIENT_CLAUSES = (
             "b2.hq2.hkv1.tq3.tk3.d4.e8/default/normal",
         ),
         core=(
-            "b1.hq4.hkv4.tq33.tk48.d32.e384/biases-layer5/captured-layer5",
+            "b1.hq4.hkv4.tq12.tk24.d32.e384/biases-layer5/captured-layer5",
             "b2.hq6.hkv3.tq33.tk65.d16.e96/mask-random/normal",
         ),
     ),
