@@ -29,7 +29,7 @@ from kernelproof.spec.contracts.attention.bound import (
     logit_term,
 )
 from kernelproof.spec.contracts.attention.bound import score_error as product_score_error
-from kernelproof.spec.contracts.attention.gradients import gradients_bound
+from kernelproof.spec.contracts.gradients.bound import gradients_bound
 from kernelproof.spec.contracts.matmul.strassen import (
     AFTER,
     BEFORE,

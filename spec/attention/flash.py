@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.flash import flash
-from kernelproof.spec.contracts.attention.backward import attention_backward, gradient_clauses
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import GROUPS, WIDTH, attention_clauses
 from kernelproof.spec.contracts.attention.costs import tiled_costs
@@ -13,6 +12,7 @@ from kernelproof.spec.contracts.attention.mutants import (
     attention_mutants,
 )
 from kernelproof.spec.contracts.attention.spread import SOFTMAX
+from kernelproof.spec.contracts.gradients.backward import attention_backward, gradient_clauses
 from kernelproof.spec.language import Call, Spec
 
 OPTIONS = "causal, scale"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from kernelproof.reference.attention.flash import flash
 from kernelproof.reference.attention.flash_backward import flash_backward
-from kernelproof.spec.contracts.attention.gradient_cases import gradient_domain
-from kernelproof.spec.contracts.attention.gradient_clauses import gradient_clauses
-from kernelproof.spec.contracts.attention.gradient_costs import BACKWARD
-from kernelproof.spec.contracts.attention.gradient_mutants import (
+from kernelproof.spec.contracts.gradients.cases import gradient_domain
+from kernelproof.spec.contracts.gradients.clauses import backward_clauses
+from kernelproof.spec.contracts.gradients.costs import BACKWARD
+from kernelproof.spec.contracts.gradients.mutants import (
     GROUP_GRADIENT_MUTANTS,
     gradient_mutants,
 )
-from kernelproof.spec.contracts.attention.gradients_spread import GRADIENTS
-from kernelproof.spec.contracts.attention.recomputation_mutants import recomputation_mutants
+from kernelproof.spec.contracts.gradients.recomputation import recomputation_mutants
+from kernelproof.spec.contracts.gradients.spread import GRADIENTS
 from kernelproof.spec.language import Call, Earlier, Spec
 
 OPTIONS = "causal, scale"
@@ -33,7 +33,7 @@ spec = Spec(
     accuracy=GRADIENTS,
     domain=gradient_domain(OPTIONS),
     costs=BACKWARD,
-    clauses=gradient_clauses("hq4.hkv2"),
+    clauses=backward_clauses("hq4.hkv2"),
     mutants=(
         *gradient_mutants(OPTIONS),
         *GROUP_GRADIENT_MUTANTS,

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kernelproof.reference.attention.fused import fused
-from kernelproof.spec.contracts.attention.backward import (
-    ONE_TO_ONE,
-    attention_backward,
-    gradient_clauses,
-)
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import attention_clauses, smoke_alone
 from kernelproof.spec.contracts.attention.fused_costs import FUSED
 from kernelproof.spec.contracts.attention.mutants import ROW_MUTANTS, attention_mutants
 from kernelproof.spec.contracts.attention.spread import SOFTMAX
 from kernelproof.spec.contracts.costs import growth_clause
+from kernelproof.spec.contracts.gradients.backward import (
+    ONE_TO_ONE,
+    attention_backward,
+    gradient_clauses,
+)
 from kernelproof.spec.language import Call, Growth, Spec
 
 OPTIONS = "mask, causal, scale"

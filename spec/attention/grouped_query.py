@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.grouped_query import grouped_query
-from kernelproof.spec.contracts.attention.backward import attention_backward, gradient_clauses
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import GROUPS, attention_clauses
 from kernelproof.spec.contracts.attention.costs import group, shared_costs
 from kernelproof.spec.contracts.attention.mutants import GROUP_MUTANTS, attention_mutants
 from kernelproof.spec.contracts.attention.spread import SOFTMAX
+from kernelproof.spec.contracts.gradients.backward import attention_backward, gradient_clauses
 from kernelproof.spec.language import Call, Spec
 
 OPTIONS = "mask, causal, scale"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from kernelproof.reference.attention.scaled_dot_product import scaled_dot_product
-from kernelproof.spec.contracts.attention.backward import (
-    ONE_TO_ONE,
-    attention_backward,
-    gradient_clauses,
-)
 from kernelproof.spec.contracts.attention.cases import attention_domain
 from kernelproof.spec.contracts.attention.clauses import DROPOUT, attention_clauses
 from kernelproof.spec.contracts.attention.costs import STANDARD
 from kernelproof.spec.contracts.attention.mutants import attention_mutants
 from kernelproof.spec.contracts.attention.spread import SOFTMAX
+from kernelproof.spec.contracts.gradients.backward import (
+    ONE_TO_ONE,
+    attention_backward,
+    gradient_clauses,
+)
 from kernelproof.spec.language import Call, Spec
 
 OPTIONS = "mask, causal, scale, keep"

@@ -25,7 +25,7 @@ from kernelproof.spec.computed import (
 )
 from kernelproof.spec.contracts.additive.bound import Array, score_error, tanh_error
 from kernelproof.spec.contracts.attention.bound import softmax_bound
-from kernelproof.spec.contracts.attention.gradients import (
+from kernelproof.spec.contracts.gradients.bound import (
     Backward,
     Factors,
     either,

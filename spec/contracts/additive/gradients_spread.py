@@ -27,7 +27,7 @@ from kernelproof.spec.contracts.additive.gradients import (
     softmax_factors,
 )
 from kernelproof.spec.contracts.attention.bound import unit_of
-from kernelproof.spec.contracts.attention.gradients import Factors
+from kernelproof.spec.contracts.gradients.bound import Factors
 from kernelproof.spec.rounding import FORMATS, Rounding
 
 

@@ -18,7 +18,7 @@ from kernelproof.reference.attention.dot_product_gradients import (
 from kernelproof.spec.accuracy import Accuracy, Bounds
 from kernelproof.spec.computed import Computed, cast, output_bound, plus
 from kernelproof.spec.contracts.attention.bound import Array
-from kernelproof.spec.contracts.attention.gradients import either, gradients_of, start_of
+from kernelproof.spec.contracts.gradients.bound import either, gradients_of, start_of
 from kernelproof.spec.language import Backward, Clause, Model, Outputs, mutants
 from kernelproof.spec.rounding import Rounding
 

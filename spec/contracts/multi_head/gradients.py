@@ -22,10 +22,10 @@ from kernelproof.reference.attention.multi_head_gradients import (
 )
 from kernelproof.spec.accuracy import Accuracy, Bounds
 from kernelproof.spec.computed import Computed, cast, known, output_bound, plus, product
-from kernelproof.spec.contracts.attention.gradients import (
+from kernelproof.spec.contracts.gradients.bound import (
     Backward as Start,
 )
-from kernelproof.spec.contracts.attention.gradients import (
+from kernelproof.spec.contracts.gradients.bound import (
     gradients_of,
     recomputed_probs,
 )

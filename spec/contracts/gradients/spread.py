@@ -22,7 +22,7 @@ from kernelproof.reference.attention.gradients import Gradients, summed_over_gro
 from kernelproof.spec.accuracy import Accuracy, Spread, half_ulp
 from kernelproof.spec.computed import Computed
 from kernelproof.spec.contracts.attention.bound import Array, unit_of
-from kernelproof.spec.contracts.attention.gradients import (
+from kernelproof.spec.contracts.gradients.bound import (
     Factors,
     factors_of,
     gradients_bound,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kernelproof.spec.contracts.attention.gradient_properties import gradient_properties
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
+from kernelproof.spec.contracts.gradients.properties import gradient_properties
 from kernelproof.spec.language import Clause, Growth
 
 
-def gradient_clauses(heads: str) -> tuple[Clause, ...]:
+def backward_clauses(heads: str) -> tuple[Clause, ...]:
     """All clauses, with cases for ``heads`` (``hq4.hkv2``)."""
     return (*_clauses(heads), *gradient_properties(), *_cost_clauses(heads), *_growing())
 
@@ -42,13 +42,13 @@ def _growing() -> Iterator[Clause]:
 def _clauses(h: str) -> tuple[Clause, ...]:
     return (
         Clause(
-            "attention.gradient.accuracy",
+            "attention.backward.accuracy",
             "dq, dk and dv differ from the exact gradients by no more than the worst case of the "
             "declared roundings, the stored out and lse included, in every element.",
             "accuracy",
         ),
         Clause(
-            "attention.gradient.scale",
+            "attention.backward.scale",
             "scale multiplies the recomputed scores, dq and dk; it defaults to 1/sqrt(d), and an "
             "explicit one is obeyed, also 0, 1 and a negative one.",
             "semantics",
@@ -59,21 +59,21 @@ def _clauses(h: str) -> tuple[Clause, ...]:
             core=[f"b1.{h}.tq17.tk33.d64/causal-top-left+scale--0.3/normal"],
         ),
         Clause(
-            "attention.gradient.causal.top-left",
+            "attention.backward.causal.top-left",
             "causal top-left lets query i attend to keys j <= i.",
             "semantics",
             smoke=_causal("top-left", f"b1.{h}", ((33, 33), (17, 40))),
             core=_causal("top-left", f"b2.{h}", ((1, 9), (70, 40), (130, 200))),
         ),
         Clause(
-            "attention.gradient.causal.bottom-right",
+            "attention.backward.causal.bottom-right",
             "causal bottom-right lets query i attend to keys j <= i + tk - tq.",
             "semantics",
             smoke=_causal("bottom-right", f"b1.{h}", ((33, 33), (17, 40))),
             core=_causal("bottom-right", f"b2.{h}", ((1, 9), (130, 200), (4, 300))),
         ),
         Clause(
-            "attention.gradient.empty-rows",
+            "attention.backward.empty-rows",
             "A row that sees no key has dq = 0 and adds nothing to dk and dv; a key that no query "
             "sees has dk = dv = 0: exactly.",
             "semantics",
@@ -84,7 +84,7 @@ def _clauses(h: str) -> tuple[Clause, ...]:
             core=[f"b1.{h}.tq200.tk70.d16/causal-bottom-right/normal"],
         ),
         Clause(
-            "attention.gradient.groups",
+            "attention.backward.groups",
             "dk and dv of a key/value head are sums over its g = hq / hkv query heads, for any "
             "number of groups.",
             "semantics",
@@ -96,14 +96,14 @@ def _clauses(h: str) -> tuple[Clause, ...]:
             ],
         ),
         Clause(
-            "attention.gradient.shape.empty",
+            "attention.backward.shape.empty",
             "tk = 0 gives dq = 0 and tq = 0 gives dk = dv = 0; b = 0 gives empty tensors.",
             "semantics",
             smoke=[f"b1.{h}.tq5.tk0.d32/default/normal", f"b1.{h}.tq0.tk9.d32/default/normal"],
             core=[f"b0.{h}.tq5.tk9.d32/default/normal"],
         ),
         Clause(
-            "attention.gradient.shape.ragged",
+            "attention.backward.shape.ragged",
             "Lengths of 1, below a tile and not a multiple of one are right, and so is every head "
             "size.",
             "semantics",
@@ -118,7 +118,7 @@ def _clauses(h: str) -> tuple[Clause, ...]:
             ],
         ),
         Clause(
-            "attention.gradient.layout",
+            "attention.backward.layout",
             "Inputs may be transposed, sliced, expanded or at an offset in a larger storage.",
             "integrity",
             smoke=[
@@ -131,7 +131,7 @@ def _clauses(h: str) -> tuple[Clause, ...]:
             ],
         ),
         Clause(
-            "attention.gradient.deterministic",
+            "attention.backward.deterministic",
             "The same call twice gives equal bits, unless the implementation declares atomics.",
             "integrity",
             smoke=["b2.hq2.hkv1.tq65.tk70.d32/causal-bottom-right/normal"],

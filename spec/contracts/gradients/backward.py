@@ -8,12 +8,12 @@ from kernelproof.reference.attention.gradients import Gradients, attention_gradi
 from kernelproof.reference.attention.scaled_dot_product import Attention
 from kernelproof.spec.contracts.attention.bound import Array
 from kernelproof.spec.contracts.attention.cases import with_options
-from kernelproof.spec.contracts.attention.gradient_mutants import (
+from kernelproof.spec.contracts.gradients.mutants import (
     GROUP_GRADIENT_MUTANTS,
     gradient_mutants,
 )
-from kernelproof.spec.contracts.attention.gradients_spread import GRADIENTS
-from kernelproof.spec.contracts.attention.recomputation_mutants import recomputation_mutants
+from kernelproof.spec.contracts.gradients.recomputation import recomputation_mutants
+from kernelproof.spec.contracts.gradients.spread import GRADIENTS
 from kernelproof.spec.language import Backward, Clause, option_words
 
 

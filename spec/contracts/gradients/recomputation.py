@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from kernelproof.reference.attention.gradients import Gradients, kept, summed_over_groups
 from kernelproof.reference.attention.scaled_dot_product import Attention, allowed
-from kernelproof.spec.contracts.attention.gradient_mutants import (
+from kernelproof.spec.contracts.attention.mutants import with_these_options
+from kernelproof.spec.contracts.gradients.mutants import (
     changed_gradients,
     gradients_from,
 )
-from kernelproof.spec.contracts.attention.mutants import with_these_options
 from kernelproof.spec.language import (
     Model,
     Mutant,

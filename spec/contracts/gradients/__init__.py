@@ -1,0 +1,1 @@
+"""What gradients of attention share."""
