@@ -1,5 +1,6 @@
-"""Closed forms of additive attention, operator by operator: blocks of queries, each with its hidden
-units of all keys; tq x tk x h of them are never held.
+"""Closed forms of additive attention, operator by operator.
+
+Queries go by in blocks, each with its hidden units of all keys: all tq x tk x h are never held.
 """
 
 from __future__ import annotations

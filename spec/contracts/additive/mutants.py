@@ -283,7 +283,6 @@ _SHARED = (
     "sum-in-bfloat16",
     "weights-in-bfloat16",
     "scores-in-bfloat16",
-    "operands-in-tf32",
 )
 
 _ROUNDINGS = rounding_mutants(
@@ -295,6 +294,10 @@ _ROUNDINGS = rounding_mutants(
         "projections-in-bfloat16": (
             "the argument of tanh is stored in bfloat16, undeclared",
             {"intermediates": "bfloat16"},
+        ),
+        "operands-in-tf32": (
+            "products take TF32 operands, undeclared: tanh and P are float32 whatever the inputs",
+            {"operands": "tf32"},
         ),
         "tanh-in-bfloat16": ("tanh is rounded to bfloat16, undeclared", {"tanh": "bfloat16"}),
         "scores-accumulated-in-bfloat16": (
