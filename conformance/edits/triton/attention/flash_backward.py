@@ -52,8 +52,8 @@ VALUES = wrong_values(
                 'tl.where(seen, scores, float("-inf")) - (lse * LOG2_E)[:, None]',
             ),
         ),
-        "heads-rotated": (
-            "dv of each head is made with the d_out of its neighbour",
+        "d-out-of-neighbour": (
+            "dk and dv of each head are made with the d_out of its neighbour",
             (
                 "d_out, batch, head, rows, dims_v, stride_gb, stride_gh, stride_gt, stride_gd)\n"
                 "        lse_rows",
@@ -84,9 +84,9 @@ VALUES = wrong_values(
             "dk is accumulated in float16",
             (_DK_SUM, f"{_DK_SUM}.to(tl.float16).to(tl.float32)"),
         ),
-        "dq-in-bfloat16": (
-            "dq is accumulated in bfloat16",
-            (_DQ_SUM, f"{_DQ_SUM}.to(tl.bfloat16).to(tl.float32)"),
+        "dq-in-float16": (
+            "dq is accumulated in float16",
+            (_DQ_SUM, f"{_DQ_SUM}.to(tl.float16).to(tl.float32)"),
         ),
     },
     harmless={
