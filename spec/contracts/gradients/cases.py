@@ -30,7 +30,7 @@ CORE = (
         for family in ("huge", "value-offset", "cancelling", "rising", "plateau", "tiny-value")
     ),
     "b1.hq2.hkv1.tq96.tk160.d64/causal-top-left/captured",
-    "b2.hq6.hkv2.tq70.tk50.d128/causal-bottom-right+scale-0.3/normal",
+    "b1.hq3.hkv1.tq70.tk50.d128/causal-bottom-right+scale-0.3/normal",
     "b1.hq1.hkv1.tq300.tk300.d64/causal-bottom-right/sink",
 )
 

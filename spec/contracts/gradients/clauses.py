@@ -63,14 +63,14 @@ def _clauses(h: str) -> tuple[Clause, ...]:
             "causal top-left lets query i attend to keys j <= i.",
             "semantics",
             smoke=_causal("top-left", f"b1.{h}", ((33, 33), (17, 40))),
-            core=_causal("top-left", f"b2.{h}", ((1, 9), (70, 40), (130, 200))),
+            core=_causal("top-left", "b1.hq2.hkv1", ((1, 9), (70, 40), (130, 200))),
         ),
         Clause(
             "attention.backward.causal.bottom-right",
             "causal bottom-right lets query i attend to keys j <= i + tk - tq.",
             "semantics",
             smoke=_causal("bottom-right", f"b1.{h}", ((33, 33), (17, 40))),
-            core=_causal("bottom-right", f"b2.{h}", ((1, 9), (130, 200), (4, 300))),
+            core=_causal("bottom-right", "b1.hq2.hkv1", ((1, 9), (130, 200), (4, 300))),
         ),
         Clause(
             "attention.backward.empty-rows",
