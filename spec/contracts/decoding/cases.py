@@ -72,7 +72,7 @@ SMOKE = (
     "b1.hq6.hkv3.tk200.d64.dv32/splits-3/heavy-tailed",
     "b4.hq4.hkv2.tk80.d32/lengths-some-empty+splits-8/large-logit",
     "b1.hq16.hkv2.tk200.d64/splits-8/rising",
-    "b1.hq2.hkv1.tk4500.d16/splits-3/stagnant",
+    "b1.hq16.hkv1.tk4500.d16/splits-3/stagnant",
     "b1.hq4.hkv2.tk100.d32/splits-2/plateau",
     "b2.hq32.hkv2.tk512.d64/splits-2/positive-value",
     "b1.hq4.hkv2.tk100.d32/splits-2/value-offset",
