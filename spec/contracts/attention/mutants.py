@@ -442,15 +442,18 @@ TILE_MUTANTS = (
 )
 
 
-def _rows_stale(tile: int) -> Any:
-    """The last block of rows is not computed where it is no whole one: its outputs stay zero."""
+def _rows_unwritten(tile: int) -> Any:
+    """The last block of rows is not computed where it is no whole one; fresh memory holds NaN."""
 
     def change(e: Any) -> Outputs | None:
         tq = e.q.shape[-2]
         computed = np.arange(tq) < tq // tile * tile
         if computed.all():
             return None
-        return {"out": np.where(computed[:, None], e.out, 0), "lse": np.where(computed, e.lse, 0)}
+        return {
+            "out": np.where(computed[:, None], e.out, np.nan),
+            "lse": np.where(computed, e.lse, np.nan),
+        }
 
     return changed_result(change)
 
@@ -488,9 +491,9 @@ def _first_rows_again(tile: int) -> Any:
 
 ROW_MUTANTS = tile_mutants(
     {
-        "last-rows-stale": (
+        "last-rows-unwritten": (
             "the last, ragged block of rows is not computed",
-            _rows_stale,
+            _rows_unwritten,
         ),
         "causal-from-block": (
             "causal counts positions from the first row of a block",

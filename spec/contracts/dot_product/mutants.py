@@ -83,6 +83,19 @@ def _first_sequence(e: Attention) -> Array | None:
     return attend(e.q, k, k, 1.0, e.q @ k.swapaxes(-1, -2)).out if len(e.q) > 1 else None
 
 
+def _sequences_together(e: Attention) -> Array | None:
+    """All tokens of a batch attend to each other."""
+    every = e.q.reshape(1, -1, e.q.shape[-1])
+    scores = every @ every.swapaxes(-1, -2)
+    return (
+        attend(every, every, every, 1.0, scores).out.reshape(e.out.shape) if len(e.q) > 1 else None
+    )
+
+
+def _not_divided(e: Attention) -> Array:
+    return np.asarray(np.exp(e.scores - e.scores.max(-1, keepdims=True)) @ e.v)
+
+
 def _padding_counted(tile: int) -> Model:
     """The zero logits of a last tile of tokens, padded, are counted in the sums of rows."""
 
@@ -126,6 +139,11 @@ MUTANTS: tuple[Mutant, ...] = (
                 "scales the logits by 1/sqrt(d)",
                 _scores(lambda e: e.scores / np.sqrt(e.q.shape[-1])),
             ),
+            "scaled-by-d": (
+                "scales the logits by 1/d",
+                _scores(lambda e: e.scores / e.q.shape[-1]),
+            ),
+            "base-2": ("takes powers of 2 instead of e", _scores(lambda e: e.scores * np.log(2))),
             "scaled-1-percent": (
                 "logits are 1 percent too large",
                 _scores(lambda e: 1.01 * e.scores),
@@ -157,6 +175,12 @@ MUTANTS: tuple[Mutant, ...] = (
                 "every sequence attends to the first of the batch",
                 _changed(_first_sequence),
             ),
+            "sequences-together": (
+                "tokens attend to those of other sequences, too",
+                _changed(_sequences_together),
+            ),
+            "not-divided": ("weights are not divided by their sum", _changed(_not_divided)),
+            "residual-added": ("x is added to the result", _changed(lambda e: e.out + e.v)),
             "no-max-subtraction": (
                 "the row maximum is not subtracted before exp",
                 _changed(_no_max),

@@ -11,7 +11,7 @@ _OUT = "out = torch.empty(b, h, tq, dv, dtype=q.dtype, device=q.device)"
 
 VALUES = wrong_values(
     {
-        "last-rows-stale": (
+        "last-rows-unwritten": (
             "the last, ragged block of rows is not computed",
             ("range(0, tq, ROWS)", "range(0, tq // ROWS * ROWS, ROWS)"),
         ),
@@ -35,6 +35,7 @@ VALUES = wrong_values(
         "no-max-subtraction": (
             "the row maximum is not subtracted before exp",
             (_WEIGHTS, "top.zero_()\n    weights = scores.exp_()"),
+            ("total.clamp(min=1)", "total.masked_fill(total == 0, 1.0)"),
         ),
         "empty-row-nan": (
             "a row without any key is NaN",

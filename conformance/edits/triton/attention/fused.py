@@ -12,7 +12,7 @@ _ONLY_FLOAT32 = "TF32 holds every number of this dtype"
 
 VALUES = wrong_values(
     {
-        "last-rows-stale": (
+        "last-rows-unwritten": (
             "the last, ragged block of rows is not computed",
             ("(triton.cdiv(tq, rows) * b * h,)", "(max(tq // rows, 1) * b * h,)"),
             ("blocks = tl.cdiv(tq, BLOCK_M)", "blocks = tl.maximum(tq // BLOCK_M, 1)"),
