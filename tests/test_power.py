@@ -10,11 +10,11 @@ import pytest
 from kernelproof.conformance import matrix
 from kernelproof.conformance.power import RULES, TWICE_EAGER, Kill, Power, measure, trials
 from kernelproof.conformance.simulation.families import eager
-from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.catalogue import load_spec, spec_names, with_derivatives
 from kernelproof.spec.rounding import DTYPES, PRESETS
 
 EACH = pytest.mark.parametrize("dtype", DTYPES)
-EACH_SPEC = pytest.mark.parametrize("name", spec_names())
+EACH_SPEC = pytest.mark.parametrize("name", with_derivatives(spec_names()))
 
 
 @cache
