@@ -23,7 +23,7 @@ _EDITS = (
         {
             "product-copied": (
                 "every leaf product is made elsewhere and copied",
-                ("torch.mm(a, b, out=out)", "out.copy_(torch.mm(a, b).clone())"),
+                ("torch.mm(*in_pairs(a, b), out=out)", "out.copy_(torch.mm(a, b).clone())"),
             ),
         },
     ),
