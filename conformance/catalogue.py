@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from kernelproof.conformance.suite import Suite
@@ -90,10 +91,10 @@ def write_catalogue(found: dict[str, Any]) -> None:
     for spec in found["specs"]:
         console.print(f"[bold]{spec['name']}[/]  {spec['title']} ({spec['source']})")
         for line in load_spec(spec["name"]).signatures:
-            console.print(f"  {line}")
+            console.print(f"  {line}", markup=False)
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
         for anchor, sentence in spec["clauses"].items():
-            table.add_row(anchor, sentence)
+            table.add_row(anchor, escape(sentence))
         console.print(table, soft_wrap=False)
         for each in found["implementations"]:
             if each["spec"] == spec["name"]:

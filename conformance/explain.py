@@ -123,7 +123,7 @@ def _roof(name: str, costs: Mapping[str, int], dtype: str) -> dict[str, Any]:
 
 def _read(spec: Spec, words: Sequence[str]) -> tuple[Case, dict[str, Any], dict[str, int]]:
     """Words such as ``tq=4096``: a case, its options and tiles. Raises ValueError."""
-    names = (*spec.call.axes, *spec.costs.tiles, *_options(spec), "dtype")
+    names = tuple(dict.fromkeys((*spec.call.axes, *spec.costs.tiles, *_options(spec), "dtype")))
     given: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")

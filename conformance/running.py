@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from kernelproof.conformance.differentiation import NoGradient, differentiate
 from kernelproof.conformance.global_state import read_settings, restore_settings, undo_patches
 from kernelproof.conformance.loading import first_line
 from kernelproof.conformance.meters.counts import Counts
@@ -154,7 +155,7 @@ class Run:
         meter = Meter(memory.storages() if self._metered else {})
         peak = PeakMemory(self._device) if self._request["metered"] else None
         gradients = self._request["gradients"]
-        act = partial(_differentiate, operation, gradients) if gradients else operation
+        act = partial(differentiate, operation, gradients) if gradients else operation
         with self._watched(meter, peak, run):
             result, raised = self._guard(lambda: act(*inputs, **options))
             if self._device.type == "cuda":
@@ -168,6 +169,9 @@ class Run:
             )
         if raised and raised["type"] == NoGradient.__name__:
             return {"invalid": raised["message"], "seconds": seconds}
+        if gradients and result:
+            # a gradient may be a view of the cotangent: autograd copies nothing that it need not
+            result = tuple(x.clone() if memory.holds(x) else x for x in result)
         if raised:
             return {"raised": raised, "seconds": seconds}
         outputs = self._outputs(f"{run}.{number}", result, memory)
@@ -279,42 +283,6 @@ class Run:
                 }
             )
         return {"outputs": outputs}
-
-
-class NoGradient(Exception):
-    """What a call returned has no gradient; the message says what was wanted."""
-
-
-def _differentiate(
-    operation: Callable[..., Any], gradients: Mapping[str, Any], *tensors: Any, **options: Any
-) -> tuple[torch.Tensor, ...]:
-    """Gradients of one output of a call with regard to some of its inputs; the last tensor is the
-    cotangent. An input that the output does not depend on has gradient zero. Raises NoGradient."""
-    *inputs, cotangent = tensors
-    wanted = [inputs[number].detach().requires_grad_() for number in gradients["of"]]
-    for number, tensor in zip(gradients["of"], wanted, strict=True):
-        inputs[number] = tensor
-    result = operation(*inputs, **options)
-    outputs = result if isinstance(result, (tuple, list)) else [result]
-    place = gradients["through"]
-    if len(outputs) <= place or not isinstance(outputs[place], torch.Tensor):
-        raise NoGradient(f"output {place} is no tensor: wanted one that carries a gradient")
-    out = outputs[place]
-    if not out.requires_grad and not all(tensor.numel() for tensor in tensors):
-        return tuple(map(torch.zeros_like, wanted))  # of no queries or keys a constant is right
-    if not out.requires_grad:
-        raise NoGradient(
-            f"output {place} carries no gradient: wanted operations that torch can differentiate, "
-            "or a torch.autograd.Function; without them leave out gradients=True"
-        )
-    if out.shape != cotangent.shape or out.dtype != cotangent.dtype:
-        raise NoGradient(
-            f"output {place} is {out.dtype} of shape {tuple(out.shape)}: wanted "
-            f"{cotangent.dtype} of shape {tuple(cotangent.shape)}"
-        )
-    found = torch.autograd.grad(out, wanted, cotangent, allow_unused=True, materialize_grads=True)
-    # a gradient may be a view of the cotangent: autograd copies nothing that it need not
-    return tuple(each.clone() for each in found)
 
 
 def _root(error: BaseException) -> BaseException:

@@ -358,6 +358,8 @@ class Suite:
                 c for c in spec.clauses if case in select_cases(spec, c, "full", [case.dtype])
             ]
             accuracy = [c for c in spec.clauses if c.check == "accuracy"]
+            if case.dtype in implementation.gradients:
+                accuracy += [c for c in spec.clauses if c.check == "gradients"][:1]
             if clause in (listed or accuracy):
                 yield case
 

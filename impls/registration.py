@@ -98,8 +98,10 @@ def implementation(
 
 
 def _dtypes_of(gradients: bool | Iterable[str], dtypes: tuple[str, ...]) -> tuple[str, ...]:
-    """All dtypes, none or some."""
-    return dtypes * gradients if isinstance(gradients, bool) else _words(gradients)
+    """All dtypes, none or some; what is neither is for the judge to refuse."""
+    if isinstance(gradients, bool):
+        return dtypes * gradients
+    return _words(gradients) if isinstance(gradients, Iterable) else (repr(gradients),)
 
 
 def _words(given: Iterable[str]) -> tuple[str, ...]:

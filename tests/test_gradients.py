@@ -25,6 +25,8 @@ CLAUSE = "attention.gradients"
 VERDICTS = [
     ("by autograd", "pass", ""),
     ("by hand", "pass", ""),
+    ("by checkpoint", "pass", ""),
+    ("spoils its output", "invalid", "the way back changed output 0: wanted it left as it was"),
     ("delta omitted", "fail", ""),
     ("scale missing", "fail", ""),
     ("keys detached", "fail", ""),
@@ -131,6 +133,21 @@ def test_gradients_get_the_verdict_that_they_deserve(backwards, name, verdict, m
 def test_a_wrong_gradient_is_told_from_the_output_that_it_belongs_to(backwards):
     assert backwards("scale missing", CASE, CLAUSE).worst.output == "dq"
     assert backwards("keys detached", CASE, CLAUSE).worst.output == "dk"
+
+
+def test_gradients_in_memory_of_an_earlier_call_are_not_fresh(backwards):
+    clause = "attention.gradients.deterministic"
+    result = backwards("one buffer", "float32/b2.h2.tq33.tk40.d16/default/normal", clause)
+    assert result.verdict == "fail"
+    assert result.clause == "integrity.fresh-outputs"
+
+
+def test_a_case_of_no_clause_is_asked_for_its_gradients_too(backwards, run_cli, kernels, tmp_path):
+    case = "float32/b1.h2.tq11.tk13.d8/default/normal"
+    words = [kernels / "backwards.py", "--impl", "scale missing", "--case", case]
+    ran = run_cli("test", *words, cwd=tmp_path)
+    assert ran.code == 1
+    assert "attention.gradients" in ran.text
 
 
 def test_a_wrong_way_back_is_no_wrong_result(backwards):

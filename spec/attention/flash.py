@@ -12,7 +12,11 @@ from kernelproof.spec.contracts.attention.mutants import (
     attention_mutants,
 )
 from kernelproof.spec.contracts.attention.spread import SOFTMAX
-from kernelproof.spec.contracts.gradients.backward import attention_backward, gradient_clauses
+from kernelproof.spec.contracts.gradients.backward import (
+    GRADIENTS_OF_GROUPS,
+    attention_backward,
+    gradient_clauses,
+)
 from kernelproof.spec.language import Call, Spec
 
 OPTIONS = "causal, scale"
@@ -40,6 +44,7 @@ spec = Spec(
         GROUPS,
         WIDTH,
         *gradient_clauses("hq4.hkv2", OPTIONS),
+        GRADIENTS_OF_GROUPS,
     ),
     mutants=(*attention_mutants(OPTIONS), *GROUP_MUTANTS, *TILE_MUTANTS),
     backward=attention_backward(OPTIONS),

@@ -86,7 +86,7 @@ spec = Spec(
     clauses=(
         *smoke_alone(attention_clauses("h2", OPTIONS)),
         *GROWTH,
-        *smoke_alone(gradient_clauses("h2", OPTIONS)),
+        *gradient_clauses("h2", OPTIONS),
     ),
     mutants=(*attention_mutants(OPTIONS), *ROW_MUTANTS),
     backward=attention_backward(OPTIONS, without=ONE_TO_ONE),

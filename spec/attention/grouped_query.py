@@ -8,7 +8,11 @@ from kernelproof.spec.contracts.attention.clauses import GROUPS, attention_claus
 from kernelproof.spec.contracts.attention.costs import group, shared_costs
 from kernelproof.spec.contracts.attention.mutants import GROUP_MUTANTS, attention_mutants
 from kernelproof.spec.contracts.attention.spread import SOFTMAX
-from kernelproof.spec.contracts.gradients.backward import attention_backward, gradient_clauses
+from kernelproof.spec.contracts.gradients.backward import (
+    GRADIENTS_OF_GROUPS,
+    attention_backward,
+    gradient_clauses,
+)
 from kernelproof.spec.language import Call, Spec
 
 OPTIONS = "mask, causal, scale"
@@ -32,6 +36,7 @@ spec = Spec(
         *attention_clauses("hq6.hkv2", OPTIONS),
         GROUPS,
         *gradient_clauses("hq6.hkv2", OPTIONS),
+        GRADIENTS_OF_GROUPS,
     ),
     mutants=(*attention_mutants(OPTIONS), *GROUP_MUTANTS),
     backward=attention_backward(OPTIONS),

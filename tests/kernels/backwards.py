@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from kernelproof import implementation
 
@@ -51,6 +54,34 @@ class ScaleMissing(Backward):
         return dq
 
 
+class SpoilsOutput(Backward):
+    """The way back uses the memory of what the forward pass returned."""
+
+    @staticmethod
+    def forward(ctx, q, k, v):
+        ctx.save_for_backward(q, k, v)
+        ctx.out = attention(q, k, v)
+        return ctx.out
+
+    @classmethod
+    def backward(cls, ctx, d_out):
+        gradients = super().backward(ctx, d_out)
+        ctx.out.detach().zero_()
+        return gradients
+
+
+class OneBuffer(Backward):
+    """Every call returns its gradients in the same memory."""
+
+    kept: ClassVar = {}
+
+    @classmethod
+    def backward(cls, ctx, d_out):
+        made = super().backward(ctx, d_out)
+        buffers = cls.kept.setdefault(d_out.shape, [torch.empty_like(x) for x in made])
+        return tuple(buffer.copy_(x) for buffer, x in zip(buffers, made, strict=True))
+
+
 class Raises(Backward):
     @classmethod
     def delta(cls, d_out, out):
@@ -75,6 +106,9 @@ def changed_in_place(q, k, v):
 
 claim("by autograd", attention)
 claim("by hand", Backward.apply)
+claim("by checkpoint", lambda *qkv: checkpoint(attention, *qkv, use_reentrant=True))
+claim("spoils its output", SpoilsOutput.apply)
+claim("one buffer", OneBuffer.apply)
 claim("delta omitted", DeltaOmitted.apply)
 claim("scale missing", ScaleMissing.apply)
 claim("keys detached", of_first_key)

@@ -19,8 +19,8 @@ from kernelproof.impls.registration import implementation
 
 LOG2_E = tl.constexpr(math.log2(math.e))
 
-_SHARED = 200 << 10
-"""Bytes for the tiles that a program holds, and for two that it visits."""
+_SHARED = 160 << 10
+"""Bytes of shared memory where there is no GPU to ask: those of an A100."""
 _ROWS = 128
 """Rows of out whose sums one program takes."""
 
@@ -195,10 +195,19 @@ def _by_queries(
 # fmt: on
 
 
-def _tiles(tq: int, tk: int, row_bytes: int) -> tuple[int, int]:
-    """Queries and keys of a tile: no more than the sequences need, and what fits on chip."""
+def _on_chip(device: torch.device) -> int:
+    """Bytes of shared memory that a program may have."""
+    if device.type != "cuda":
+        return _SHARED
+    properties = torch.cuda.get_device_properties(device)
+    return int(getattr(properties, "shared_memory_per_block_optin", _SHARED))
+
+
+def _tiles(tq: int, tk: int, width: int, item: int, room: int) -> tuple[int, int]:
+    """Queries and keys of a tile: no more than the sequences need, and what fits on chip: the tile
+    that is held, two that are visited, P and dS."""
     queries, keys = (max(16, triton.next_power_of_2(min(size, 128))) for size in (tq, tk))
-    while (2 * queries + keys) * row_bytes > _SHARED:
+    while ((2 * queries + keys) * width + 2 * queries * keys) * item > room and queries > 16:
         queries, keys = (queries, keys // 2) if keys > queries else (queries // 2, keys)
     return queries, keys
 
@@ -210,7 +219,7 @@ def gradients(
     q, k, v, out, lse, d_out = inputs
     (b, hq, tq, d), (_, hkv, tk, size_v) = q.shape, v.shape
     padded, padded_v = (max(16, triton.next_power_of_2(size)) for size in (d, size_v))
-    tile_m, tile_n = _tiles(tq, tk, (padded + padded_v) * q.element_size())
+    tile_m, tile_n = _tiles(tq, tk, padded + padded_v, q.element_size(), _on_chip(q.device))
     sizes = (
         *(1 / math.sqrt(d) if scale is None else scale, hkv, tq, tk, d, size_v),
         tk - tq if causal == "bottom-right" else 0,

@@ -21,7 +21,7 @@ from kernelproof.impls.registration import implementation
 
 LOG2_E = tl.constexpr(math.log2(math.e))
 LN_2 = tl.constexpr(math.log(2.0))
-_TILE_BYTES = 64 << 10  # of k and v together: two stages fit in the shared memory of any GPU
+_TILE_BYTES = 64 << 10  # of k and v together: two stages fit in an A100's shared memory
 _PROCESSORS = 4  # where there is no GPU to ask
 
 

@@ -103,7 +103,9 @@ def fused(
         # as many rows as 64 KiB of scores are
         padded, padded_q = (max(16, triton.next_power_of_2(size)) for size in (tk, tq))
         rows = min(16 * KEYS // padded, padded_q, 128)
-        width, width_v = (min(max(16, triton.next_power_of_2(size)), 32) for size in (d, dv))
+        # what is read of all keys at once is at most 64 KiB
+        widest = 32 if padded * q.element_size() <= 2 * KEYS else 16
+        width, width_v = (min(max(16, triton.next_power_of_2(size)), widest) for size in (d, dv))
         # fmt: off
         _attend[(triton.cdiv(tq, rows) * b * h,)](
             q, k, v, out, lse,
@@ -112,7 +114,7 @@ def fused(
             *q.stride(), *k.stride(), *v.stride(), *out.stride(),
             CAUSAL=causal is not None,
             BLOCK_M=rows, BLOCK_N=padded, BLOCK_D=width, BLOCK_DV=width_v,
-            num_warps=8 if rows * padded > 8 * KEYS else 4,
+            num_warps=8 if rows * padded > 8 * KEYS else 4, num_stages=1,
         )
         # fmt: on
     return out, lse

@@ -150,7 +150,8 @@ def _clauses(heads: str) -> tuple[Clause, ...]:
                     *("random", "padding", "left-padding", "shared", "per-query", "per-head"),
                     "rows",
                 )
-            ],
+            ]
+            + [f"b1.{h}.tq150.tk64.d32/mask-random/normal"],  # more rows than a tile has
             core=[f"b3.{h}.tq70.tk130.d64/mask-{m}/heavy-tailed" for m in ("random", "padding")]
             + [f"b2.{h}.tq33.tk33.d32/causal-top-left+mask-random/normal"]
             + [f"b2.{h}.tq33.tk40.d32/mask-random/normal/columns"],
@@ -288,11 +289,12 @@ def _clauses(heads: str) -> tuple[Clause, ...]:
             smoke=[
                 f"b1.{h}.tq17.tk64.d16/default/beyond-65504",
                 f"b1.{h}.tq17.tk65.d32/default/huge",
+                # logits below any finite number that stands for -inf
+                f"b1.{h}.tq17.tk33.d16/scale--0.3/beyond-65504",
             ],
             core=[
                 f"b1.{h}.tq64.tk256.d64/default/rising",
                 f"b1.{h}.tq64.tk256.d64/default/huge",
-                # logits below any finite number that stands for -inf
                 f"b1.{h}.tq17.tk33.d16/causal-top-left+scale--0.3/beyond-65504",
             ],
         ),

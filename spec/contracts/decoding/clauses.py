@@ -30,7 +30,8 @@ OWN = (
         "Sequence i has lengths[i] keys, the first ones; without lengths all tk.",
         "semantics",
         smoke=[f"b3.{HEADS}.tk130.d32/lengths-{name}/normal" for name in ("ragged", "full", "one")],
-        core=[f"b5.{HEADS}.tk{tk}.d64/lengths-ragged/normal" for tk in (1, 64, 200)],
+        core=[f"b5.{HEADS}.tk{tk}.d64/lengths-ragged/normal" for tk in (1, 64, 200)]
+        + [f"b17.{HEADS}.tk33.d16/lengths-ragged/normal"],
     ),
     Clause(
         "attention.lengths.empty",

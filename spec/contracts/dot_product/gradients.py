@@ -1,12 +1,14 @@
 """The gradient of self-attention: three gradients of attention, added up.
 
-Its bound is theirs, in the arithmetic of :mod:`kernelproof.spec.computed`; whoever makes them in
-three products may round each to the dtype of x before they are added.
+Its bound is theirs, in the arithmetic of :mod:`kernelproof.spec.computed`; whoever makes them one
+by one may round each, and the sum of two, to the dtype of x, as autograd does where x is used
+three times.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,11 +30,14 @@ def tokens_bound(exact: TokenGradients, rounding: Rounding) -> Bounds:
     with np.errstate(invalid="ignore", over="ignore"):
         parts = gradients_of(start_of(exact.parts, rounding), 1, rounding)
 
-        def added(how: Callable[[Computed], Computed]) -> Computed:
-            dq, dk, dv = (how(parts[name]) for name in ("dq", "dk", "dv"))
-            return plus(plus(dq, dk, rounding), dv, rounding)
+        def added(names: str, how: Callable[[Computed], Computed]) -> Computed:
+            first, second, third = (how(parts[name]) for name in names.split())
+            return plus(how(plus(first, second, rounding)), third, rounding)
 
-        whole = either(added(lambda x: x), added(lambda x: cast(x, rounding.out)))
+        orders = ("dq dk dv", "dq dv dk", "dk dv dq")
+        stored = partial(cast, format=rounding.out)
+        wide = added(orders[0], lambda x: x)
+        whole = either(wide, *(added(names, stored) for names in orders))
         return {"dx": output_bound(whole, rounding)[:, 0]}
 
 

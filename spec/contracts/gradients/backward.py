@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from kernelproof.reference.attention.gradients import Gradients, attention_gradients
 from kernelproof.reference.attention.scaled_dot_product import Attention
@@ -53,14 +54,15 @@ def gradient_clauses(heads: str, options: str = "mask, causal, scale") -> tuple[
                 f"b2.{h}.tq33.tk40.d16/default/normal",
                 f"b1.{h}.tq17.tk65.d32/causal-bottom-right/normal",
                 f"b1.{h}.tq33.tk33.d32/causal-top-left/large-logit",
-                f"b2.{h}.tq20.tk30.d16/mask-random/normal",
-                f"b1.{h}.tq33.tk50.d16/keep-0.5/normal",
+                f"b2.{h}.tq150.tk30.d16/mask-random/normal",  # more rows than a tile has
+                f"b1.{h}.tq33.tk50.d16/keep-0.1/normal",
                 f"b1.{h}.tq300.tk20.d16/default/normal",  # long sums of dk and dv
                 f"b2.{h}.tq2.tk200.d64/default/normal",  # short ones: casts of P show
             ),
             core=(
                 f"b2.{h}.tq64.tk64.d64/default/normal",
                 f"b1.{h}.tq1.tk257.d64/default/heavy-tailed",
+                f"b2.{h}.tq20.tk30.d16/mask-random+keep-0.5/normal",
                 f"b1.{h}.tq40.tk100.d32/default/plateau",
                 f"b1.{h}.tq40.tk100.d32/default/one-hot",
                 f"b1.{h}.tq40.tk100.d32/default/value-offset",
@@ -94,6 +96,7 @@ def gradient_clauses(heads: str, options: str = "mask, causal, scale") -> tuple[
                 f"b1.{h}.tq20.tk9.d16/causal-bottom-right/normal",
                 f"b1.{h}.tq9.tk20.d16/causal-top-left/normal",
                 f"b2.{h}.tq9.tk20.d16/mask-empty-rows/normal",
+                f"b2.{h}.tq9.tk20.d16/causal-top-left+mask-empty-rows/normal",
             ],
             core=[f"b2.{h}.tq17.tk33.d32/mask-none/normal"],
         ),
@@ -118,14 +121,26 @@ def gradient_clauses(heads: str, options: str = "mask, causal, scale") -> tuple[
                 for each in ("transposed", "offset", "mixed")
             ],
         ),
+        Clause(
+            "attention.gradients.deterministic",
+            "The same call and its way back twice give equal gradients, bit for bit, in memory of "
+            "their own, unless the implementation declares atomics.",
+            "gradients",
+            smoke=[f"b2.{h}.tq33.tk40.d16/default/normal"],
+            repeat=True,
+        ),
     )
     return tuple(
-        Clause(
-            each.anchor,
-            each.sentence,
-            each.check,
-            smoke=with_options(taken, each.smoke),
-            core=with_options(taken, each.core),
-        )
+        replace(each, smoke=with_options(taken, each.smoke), core=with_options(taken, each.core))
         for each in every
     )
+
+
+GRADIENTS_OF_GROUPS = Clause(
+    "attention.gradients.groups",
+    "dk and dv of a key/value head are sums over all its query heads, however many.",
+    "gradients",
+    smoke=("b1.hq3.hkv1.tq9.tk20.d16/default/normal",),
+    core=("b2.hq8.hkv2.tq9.tk20.d16/default/normal", "b1.hq4.hkv4.tq9.tk20.d16/default/normal"),
+)
+"""Where groups have other sizes than elsewhere."""

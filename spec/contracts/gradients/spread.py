@@ -8,7 +8,7 @@ dv_jc: sum_i e_ij W_ij dO_ic
 
 The error of D_i, made of a forward pass with casts of its own, is one number for a row of dq, but
 reaches every row of dk: there it counts in full, as do all roundings of accumulators. Where S and
-dP are stored in 16 bits too, the worst case alone holds.
+dP are stored in 16 bits too, or P is cast once and for all, the worst case alone holds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from kernelproof.spec.rounding import FORMATS, Rounding
 
 def gradients_spread(exact: Gradients, rounding: Rounding) -> Mapping[str, Spread]:
     """What the errors of dq (b hq tq d), dk (b hkv tk d) and dv (b hkv tk dv) are made of."""
-    if rounding.scores or rounding.scaled_query:
+    if rounding.scores or rounding.scaled_query or rounding.normalised:
         return {}
     with np.errstate(invalid="ignore", over="ignore"):
         wide = replace(rounding, weights=None, out=FORMATS["float64"])
@@ -56,10 +56,8 @@ def _of_dq(exact: Gradients, factors: Factors, bias: Computed, rounding: Roundin
     x, u = exact.forward, unit_of(rounding.weights)
     casts = u**2 * (factors.d_scores.largest**2 @ x.k**2)
     shared = (_delta_amplitude(exact, rounding) * (x.probs @ x.k)) ** 2
-    flushed = _eta(rounding) * ((factors.d_scores.largest > 0) @ abs(x.k))
-    return _spread(
-        bias, rounding, row=abs(x.scale) * np.sqrt(casts + shared), more=abs(x.scale) * flushed
-    )
+    flushed = _eta(exact, rounding) * ((factors.d_scores.largest > 0) @ abs(x.k))
+    return _spread(bias, rounding, row=abs(x.scale) * np.sqrt(casts + shared), more=flushed)
 
 
 def _of_keys(exact: Gradients, d_scores: Computed, bias: Computed, rounding: Rounding) -> Spread:
@@ -67,16 +65,16 @@ def _of_keys(exact: Gradients, d_scores: Computed, bias: Computed, rounding: Rou
     large = d_scores.largest.swapaxes(-1, -2)
     casts = u**2 * (large**2 @ x.q**2)
     delta = (x.probs * _delta_error(exact, rounding)).swapaxes(-1, -2) @ abs(x.q)
-    flushed = _eta(rounding) * ((large > 0) @ abs(x.q))
+    flushed = _eta(exact, rounding) * ((large > 0) @ abs(x.q))
     part = x.scale * (exact.d_scores.swapaxes(-1, -2) @ x.q)
-    return _grouped(exact, bias, rounding, scale**2 * casts, part, scale * (delta + flushed))
+    return _grouped(exact, bias, rounding, scale**2 * casts, part, scale * delta + flushed)
 
 
 def _of_values(exact: Gradients, weights: Computed, bias: Computed, rounding: Rounding) -> Spread:
     u, d_out = unit_of(rounding.weights), exact.d_out
     large = weights.largest.swapaxes(-1, -2)
     casts = u**2 * (large**2 @ d_out**2)
-    flushed = _eta(rounding) * ((large > 0) @ abs(d_out))
+    flushed = _underflow(rounding) * ((large > 0) @ abs(d_out))
     part = exact.forward.weights.swapaxes(-1, -2) @ d_out
     return _grouped(exact, bias, rounding, casts, part, flushed)
 
@@ -128,5 +126,10 @@ def _delta_error(exact: Gradients, rounding: Rounding) -> Array:
     return error
 
 
-def _eta(rounding: Rounding) -> float:
+def _eta(exact: Gradients, rounding: Rounding) -> float:
+    """Of dS that is cast before it is scaled, or after."""
+    return _underflow(rounding) * max(1.0, abs(float(exact.forward.scale)))
+
+
+def _underflow(rounding: Rounding) -> float:
     return rounding.weights.eta if rounding.weights else 0.0

@@ -33,7 +33,7 @@ from kernelproof.spec.contracts.attention.bound import (
     weights_error,
 )
 from kernelproof.spec.contracts.softmax.bound import blocks_of, seen
-from kernelproof.spec.rounding import Rounding
+from kernelproof.spec.rounding import Rounding, gamma
 
 Array = npt.NDArray[Any]
 
@@ -95,11 +95,17 @@ def projections(exact: MultiHead, rounding: Rounding) -> tuple[Computed, Compute
 def _projected(
     x: Computed, exact: MultiHead, number: int, rounding: Rounding, off: Array | float = 0.0
 ) -> Computed:
-    """x w + b, for one of the four projections; the product is that much further off."""
+    """x w + b, for one of the four projections; the product is that much further off.
+
+    The bias is added at last, or is where the sum starts: then it is rounded with every term.
+    """
     made = product(x, known(exact.weights[number]), rounding).off_by(off)
     if exact.biases is None:
         return made
-    return plus(cast(made, rounding.intermediates), known(exact.biases[number]), rounding)
+    bias, terms = known(exact.biases[number]), x.value.shape[-1]
+    added = plus(cast(made, rounding.intermediates), bias, rounding)
+    started = gamma(terms + 1, rounding.accumulate) * bias.largest
+    return added.off_by(started)
 
 
 def per_query_head(exact: MultiHead) -> Callable[[Array], Array]:

@@ -1,7 +1,7 @@
 """The contract of a layer's gradients: those of attention, between products that go back.
 
 Attention's backward pass starts from inexact q, k, v and out, and from an inexact d_heads
-(spec/contracts/attention/gradients.py is made for that); what it gives meets weights and tokens.
+(spec/contracts/gradients/bound.py is made for that); what it gives meets weights and tokens.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from kernelproof.spec.contracts.gradients.bound import (
     Backward as Start,
 )
 from kernelproof.spec.contracts.gradients.bound import (
+    either,
     gradients_of,
     recomputed_probs,
 )
@@ -57,7 +58,11 @@ def _gradients(exact: LayerGradients, rounding: Rounding) -> dict[str, Computed]
     dq, dk, dv = (stored(inner[name].arranged(join_heads)) for name in ("dq", "dk", "dv"))
     return {
         "dx_q": multiply(dq, w_q.T),
-        "dx_kv": plus(stored(multiply(dk, w_k.T)), stored(multiply(dv, w_v.T)), rounding),
+        "dx_kv": either(
+            plus(stored(multiply(dk, w_k.T)), stored(multiply(dv, w_v.T)), rounding),
+            # keys and values side by side: one sum
+            multiply(_beside(dk, dv), _beside(w_k, w_v).T),
+        ),
         "dw_q": multiply(_rows(x_q).T, _rows(dq)),
         "dw_k": multiply(_rows(x_kv).T, _rows(dk)),
         "dw_v": multiply(_rows(x_kv).T, _rows(dv)),
@@ -81,6 +86,10 @@ def _start(exact: LayerGradients, heads: Computed, rounding: Rounding) -> Start:
         out=heads,
         d_out=d_heads.arranged(lambda x: split_heads(x, layer.q.shape[1])),
     )
+
+
+def _beside(x: Computed, y: Computed) -> Computed:
+    return Computed(np.concatenate([x.value, y.value], -1), np.concatenate([x.error, y.error], -1))
 
 
 def _rows(x: Computed) -> Computed:
@@ -252,6 +261,8 @@ GRADIENT_CLAUSES = (
             "b2.hq4.hkv2.tq12.tk12.d8.e32/default/normal",
             "b1.hq2.hkv2.tq20.tk12.d8.dv12.e24/biases-normal+causal-bottom-right/normal",
             "b2.hq2.hkv1.tq3.tk3.d4.e8/default/normal",
+            "b2.hq4.hkv2.tq12.tk12.d8.e32/scale--0.3/normal",
+            "b2.hq4.hkv2.tq100.tk12.d8.e32/default/normal",
         ),
         core=(
             "b1.hq4.hkv4.tq12.tk24.d32.e384/biases-layer5/captured-layer5",
