@@ -31,12 +31,25 @@ def differentiate(
             "differentiate, or a torch.autograd.Function; without them leave out gradients=True"
         )
     before = out.detach().clone()
-    # not autograd.grad: a checkpoint that runs the forward pass again refuses that
-    torch.autograd.backward(out, cotangent)
+    found = _gradients(out, wanted, cotangent)
     if not torch.equal(before.nan_to_num(), out.detach().nan_to_num()):
         raise NoGradient(
             f"the way back changed output {gradients['through']}: wanted it left as it was returned"
         )
+    return found
+
+
+def _gradients(out: Tensor, wanted: list[Tensor], cotangent: Tensor) -> tuple[Tensor, ...]:
+    """As the way back returns them: what it keeps of their memory shows."""
+    try:
+        return torch.autograd.grad(
+            out, wanted, cotangent, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+    except RuntimeError as error:
+        if "use_reentrant" not in str(error):
+            raise
+    # a checkpoint that runs the forward pass again can only add to what its inputs have
+    torch.autograd.backward(out, cotangent)
     return tuple(torch.zeros_like(x) if x.grad is None else x.grad for x in wanted)
 
 
