@@ -74,7 +74,11 @@ class Capabilities:
             raise BadRegistration(
                 f"{name}: gradients are declared, but {spec.name} has none to judge: leave them out"
             )
-        _among(name, "dtype of gradients", described["gradients"], described["dtypes"])
+        if beyond := [d for d in described["gradients"] if d not in described["dtypes"]]:
+            raise BadRegistration(
+                f"{name}: gradients={described['gradients']}, but {beyond[0]} is not among its "
+                "dtypes: wanted True, or some of those"
+            )
         values = frozenset(key for key in described["rename"] if ":" in key)
         renamed = {key.partition(":")[0] for key in described["rename"]}
         _among(name, "option in --map", renamed, (*spec.given, *spec.option_names()))
