@@ -63,6 +63,24 @@ def families(
     }
 
 
+def changed(
+    normal: Draw, change: Callable[[np.random.Generator, Arrays, Mapping[str, Any]], None]
+) -> Draw:
+    """Draws as ``normal`` does, and changes the numbers in place where there are any."""
+
+    def draw(
+        rng: np.random.Generator,
+        shapes: Mapping[str, tuple[int, ...]],
+        options: Mapping[str, Any],
+    ) -> Arrays:
+        drawn = normal(rng, shapes, options)
+        if all(array.size for array in drawn.values()):
+            change(rng, drawn, options)
+        return drawn
+
+    return draw
+
+
 DrawInput: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], Family], npt.NDArray[Any]]
 """Draws an input of this shape, to go with a family."""
 

@@ -5,13 +5,14 @@ Projections are drawn so that the argument of tanh is near 1, and w_score so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from kernelproof.spec.contracts.captured import TOKENS, WIDTH, load_captured
-from kernelproof.spec.domain import Arrays, Draw, DrawOption, Family, families
+from kernelproof.spec.domain import Arrays, Draw, DrawOption, Family, changed, families
 
 Shapes = Mapping[str, tuple[int, ...]]
 Options = Mapping[str, Any]
@@ -27,16 +28,7 @@ def _normal(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
     return x
 
 
-def _changed(change: Callable[[Rng, Arrays, Options], None]) -> Draw:
-    """A family that draws normal numbers and changes them in place."""
-
-    def draw(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
-        drawn = _normal(rng, shapes, options)
-        if all(array.size for array in drawn.values()):
-            change(rng, drawn, options)
-        return drawn
-
-    return draw
+_changed = partial(changed, _normal)
 
 
 def _scaled(**factors: float) -> Draw:

@@ -6,12 +6,13 @@ A family draws whichever of q: b hq tq d, k: b hkv tk d and v: b hkv tk dv it is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from kernelproof.spec.contracts.captured import TOKENS, captured_windows
-from kernelproof.spec.domain import Arrays, Draw, Family, families
+from kernelproof.spec.domain import Arrays, Draw, Family, changed, families
 
 Shapes = Mapping[str, tuple[int, ...]]
 Options = Mapping[str, Any]
@@ -22,16 +23,7 @@ def _normal(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
     return {name: rng.standard_normal(shape) for name, shape in shapes.items()}
 
 
-def _changed(change: Callable[[Rng, Arrays, Options], None]) -> Draw:
-    """A family that draws normal numbers and changes them in place."""
-
-    def draw(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
-        drawn = _normal(rng, shapes, options)
-        if all(array.size for array in drawn.values()):
-            change(rng, drawn, options)
-        return drawn
-
-    return draw
+_changed = partial(changed, _normal)
 
 
 def _scaled(q: float = 1.0, k: float = 1.0) -> Draw:

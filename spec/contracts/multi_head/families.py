@@ -5,13 +5,14 @@ Tokens are of size 1, and a product with w_q, w_k, w_v or w_o leaves them so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from kernelproof.spec.contracts.captured import LAYERS, TOKENS, captured_layer, load_captured
-from kernelproof.spec.domain import Arrays, Draw, DrawOption, Family, families
+from kernelproof.spec.domain import Arrays, Draw, DrawOption, Family, changed, families
 
 Shapes = Mapping[str, tuple[int, ...]]
 Options = Mapping[str, Any]
@@ -26,16 +27,7 @@ def _normal(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
     return drawn
 
 
-def _changed(change: Callable[[Rng, Arrays, Options], None]) -> Draw:
-    """A family that draws normal numbers and changes them in place."""
-
-    def draw(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
-        drawn = _normal(rng, shapes, options)
-        if all(array.size for array in drawn.values()):
-            change(rng, drawn, options)
-        return drawn
-
-    return draw
+_changed = partial(changed, _normal)
 
 
 def _large_logit(rng: Rng, x: Arrays, options: Options) -> None:
