@@ -90,7 +90,7 @@ def compose(*relative: float) -> float:
     return total
 
 
-STORED = ("scores", "scaled_query", "weights", "intermediates", "tanh")
+STORED = ("scores", "scaled_query", "weights", "intermediates", "projections", "tanh")
 """Quantities that an implementation may keep in a narrower format, if it declares which."""
 
 
@@ -109,8 +109,8 @@ class Precision:
     normalised: P is divided by its row sum before that rounding (its underflow then weighs more).
     intermediates: format of what lies in memory between the products of a layer: projections and
         joined heads, before and after a bias.
-    tanh: format of tanh where a network makes the scores: ``tanh.approx`` of PTX is as good as
-        float16.
+    projections, tanh: where a network makes the scores, format of stored projections, whose sum is
+        the argument of tanh, and of tanh: ``tanh.approx`` of PTX is as good as float16.
     """
 
     name: str = "custom"
@@ -122,6 +122,7 @@ class Precision:
     weights: str | None = None
     normalised: bool = False
     intermediates: str | None = None
+    projections: str | None = None
     tanh: str | None = None
 
     @classmethod
@@ -184,6 +185,7 @@ class Precision:
             weights=of(self.weights),
             normalised=self.normalised,
             intermediates=of(self.intermediates),
+            projections=of(self.projections),
             tanh=of(self.tanh),
         )
 
@@ -224,6 +226,7 @@ class Rounding:
     weights: Format | None = None
     normalised: bool = False
     intermediates: Format | None = None
+    projections: Format | None = None
     tanh: Format | None = None
 
     @property
@@ -266,6 +269,7 @@ PRESETS: Mapping[str, Precision] = {
             weights="input",
             normalised=True,
             intermediates="input",
+            projections="input",
             tanh="input",
         ),
         Precision("tf32", truncating=True, operands="tf32", weights="tf32"),

@@ -221,7 +221,7 @@ REFUSED = {
     ),
     "a map for a whole file": (
         ["plain.py", "--map", "causal=is_causal"],
-        "--returns and --map describe a target module:callable; plain.py is none",
+        "--returns, --map and --gradients describe a target module:callable; plain.py is none",
     ),
 }
 

@@ -251,7 +251,7 @@ def test_rounding_to_a_finer_format_than_allowed_is_not_looser():
         (
             {"weight": "input"},
             "unknown precision field 'weight': wanted accumulate, intermediates, "
-            "normalised, operands, scaled_query, scores, tanh, truncating, weights",
+            "normalised, operands, projections, scaled_query, scores, tanh, truncating, weights",
         ),
         ({"weights": "half"}, f"precision weights='half': wanted {KINDS}"),
         ({"scores": 16}, f"precision scores=16: wanted {KINDS}"),

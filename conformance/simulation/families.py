@@ -103,7 +103,7 @@ def simulations(
 def eager(exact: Any, dtype: str) -> dict[str, Array]:
     """What plain operators of torch give in the dtype of the inputs: each one rounds its result."""
     attention = ("scaled_query", "scores", "logits", "exps", "probs", "weights", "dropout")
-    quantities = (*attention, "intermediates", "tanh", "sums", "out")
+    quantities = (*attention, "intermediates", "projections", "tanh", "sums", "out")
     rounded = Arithmetic(formats=dict.fromkeys(quantities, dtype))
     if dtype == "float64":
         rounded = Arithmetic(formats={}, default="float64")

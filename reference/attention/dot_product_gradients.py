@@ -1,4 +1,6 @@
-"""The gradient of self-attention without parameters: x is query, key and value at once, so that
+"""The gradient of self-attention without parameters.
+
+x is query, key and value at once, so that
 
 dx = dq + dk + dv
 """

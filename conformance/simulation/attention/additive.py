@@ -28,11 +28,11 @@ def tensor(x: Array) -> Tensor:
 def hidden_units(exact: Additive, r: Arithmetic) -> Tensor:
     """tanh(w_queryᵀ q + w_keyᵀ k + bias): b tq tk h."""
     queries, keys = (
-        r("intermediates", r.dot("products", tensor(x), tensor(weight)))
+        r("projections", r.dot("products", tensor(x), tensor(weight)))
         for x, weight in ((exact.query, exact.w_query), (exact.key, exact.w_key))
     )
-    argument = r("intermediates", queries[:, :, None] + keys[:, None])
-    return r("tanh", torch.tanh(r("intermediates", argument + tensor(exact.bias))))
+    argument = r("projections", queries[:, :, None] + keys[:, None])
+    return r("tanh", torch.tanh(r("projections", argument + tensor(exact.bias))))
 
 
 def _scores(exact: Additive, r: Arithmetic) -> Tensor:

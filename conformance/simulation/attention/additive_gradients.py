@@ -43,8 +43,8 @@ def additive_gradients(
     hidden, w_score = hidden_units(x, r), tensor(x.w_score)
     slope = r("terms", 1 - r("terms", hidden * hidden))
     d_hidden = r("tanh", r("terms", r.operand(d_scores) * r.operand(w_score)))
-    d_argument = r("intermediates", r("terms", d_hidden * slope))
-    of_queries, of_keys = (r("intermediates", _summed(d_argument, axis, r)) for axis in (2, 1))
+    d_argument = r("projections", r("terms", d_hidden * slope))
+    of_queries, of_keys = (r("projections", _summed(d_argument, axis, r)) for axis in (2, 1))
     w_query, w_key = tensor(x.w_query), tensor(x.w_key)
     query, key = _flat(tensor(x.query)), _flat(tensor(x.key))
     found = {

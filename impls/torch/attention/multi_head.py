@@ -1,5 +1,4 @@
-"""Multi-head, grouped-query and multi-query attention layers: projections around the operators of
-attention."""
+"""Multi-head, grouped-query and multi-query layers: projections around attention's operators."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def argument_error(exact: Additive, rounding: Rounding) -> Array:
     stored = per_pair(abs(exact.projected_query), abs(exact.projected_key), bias)
     argument = Computed(stored, relative * magnitude + terms * rounding.underflow)
     for _ in range(3):
-        argument = cast(argument, rounding.intermediates)
+        argument = cast(argument, rounding.projections)
     return argument.error
 
 

@@ -47,7 +47,7 @@ def gradients_of(exact: AdditiveGradients, rounding: Rounding) -> dict[str, Comp
 
     Whoever stores projections stores their gradients alike, and as good as tanh that of tanh.
     """
-    x, stored = exact.forward, partial(cast, format=rounding.intermediates)
+    x, stored = exact.forward, partial(cast, format=rounding.projections)
     factors = softmax_factors(exact, rounding)
     d_scores = cast(factors.d_scores, rounding.weights)
     hidden = cast(known(x.hidden).off_by(tanh_error(x, rounding)), rounding.tanh)

@@ -33,7 +33,7 @@ from kernelproof.spec.rounding import FORMATS, Rounding
 
 def gradients_spread(exact: AdditiveGradients, rounding: Rounding) -> Mapping[str, Spread]:
     """What the errors of dquery (b tq dq), dkey (b tk dk) and dvalue (b tk dv) are made of."""
-    if rounding.normalised or rounding.scores or rounding.intermediates or rounding.tanh:
+    if rounding.normalised or rounding.scores or rounding.projections or rounding.tanh:
         return {}
     with np.errstate(invalid="ignore", over="ignore"):
         wide = replace(rounding, weights=None, out=FORMATS["float64"])

@@ -293,7 +293,7 @@ _ROUNDINGS = rounding_mutants(
         ),
         "projections-in-bfloat16": (
             "the argument of tanh is stored in bfloat16, undeclared",
-            {"intermediates": "bfloat16"},
+            {"projections": "bfloat16"},
         ),
         "operands-in-tf32": (
             "products take TF32 operands, undeclared: tanh and P are float32 whatever the inputs",

@@ -1,5 +1,8 @@
-"""Closed forms of self-attention: those of attention with S and P in memory, one head, t queries
-and t keys; x is read for all three of q, k and v, and there is no lse."""
+"""Closed forms of self-attention, operator by operator.
+
+They are those of attention with S and P in memory, one head, t queries and t keys; x is read for
+all of q, k and v, and there is no lse.
+"""
 
 from __future__ import annotations
 

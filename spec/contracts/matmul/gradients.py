@@ -42,9 +42,21 @@ def _last_rows_dropped(tile: int) -> Any:
     return _changed(change)
 
 
+def _unwritten(e: ProductGradients) -> Outputs | None:
+    """Where a sum has no terms."""
+    m, n = e.d_out.shape
+    if m and n:
+        return None
+    return {"da": np.full(e.da.shape, np.nan), "db": np.full(e.db.shape, np.nan)}
+
+
 GRADIENT_MUTANTS = (
     *mutants(
         {
+            "empty-sum-unwritten": (
+                "without rows db, and without columns da, is left as it was allocated",
+                _changed(_unwritten),
+            ),
             "zeros": ("returns zeros", _changed(lambda e: {"da": 0 * e.da, "db": 0 * e.db})),
             "cotangent-ignored": (
                 "d_out is taken for ones: right for the gradient of a sum alone",
