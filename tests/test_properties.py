@@ -121,7 +121,6 @@ def test_a_right_kernel_keeps_every_property(check):
         ("attention.flash", "decode-as-prefill", "causal-other-corner"),
         ("attention.flash_decoding", "splits-changed", "merged-without-weights"),
         ("attention.flash_decoding", "sequences-alone", "lengths-one-less"),
-        ("attention.multi_head", "queries-permuted", "softmax-over-queries"),
         ("attention.multi_head", "queries-permuted", "heads-along-the-sequence"),
         ("attention.multi_head", "keys-permuted", "last-key-dropped"),
         ("attention.multi_head", "batch-permuted", "mask-of-first-batch"),
