@@ -122,10 +122,14 @@ def best_tiles(x: Sizes) -> dict[str, int]:
 
 
 def _cap(x: Sizes) -> int:
-    """Twice the best, or what tiles of 32 in two passes move: narrow ones are in use where heads
-    are wide."""
+    """Twice the best, or what tiles in use move in one pass or two: narrow ones where heads are wide,
+    and wide ones, which at a diagonal read keys that no query of theirs sees."""
+    in_use = (
+        x.with_tiles(br=br, bc=bc, passes=passes)
+        for br, bc, passes in product((32, 128), (32, 128), (1, 2))
+    )
     best = x.with_tiles(**best_tiles(x))
-    return max(2 * backward_traffic(best), backward_traffic(x.with_tiles(br=32, bc=32, passes=2)))
+    return max(2 * backward_traffic(best), *map(backward_traffic, in_use))
 
 
 def _memory(x: Sizes) -> int:

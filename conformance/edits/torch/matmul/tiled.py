@@ -13,7 +13,7 @@ COSTS = (
         {
             "b-copied": (
                 "b is copied before it is read",
-                (_ALLOCATED, f"{_ALLOCATED}\n    b = b.clone()"),
+                (_ALLOCATED, f"{_ALLOCATED}\n        b = b.clone()"),
             ),
             "smaller-tiles": ("tiles are 16 wide and high", ("TILE = 128", "TILE = 16")),
         },
@@ -23,7 +23,7 @@ COSTS = (
         {
             "product-twice": (
                 "every product is computed twice",
-                (_PRODUCT, f"{_PRODUCT}\n            {_PRODUCT}"),
+                (_PRODUCT, f"{_PRODUCT}\n                {_PRODUCT}"),
             )
         },
     ),
@@ -32,7 +32,7 @@ COSTS = (
         {
             "unused-scratch": (
                 "an m x n x k scratch is allocated and never read",
-                (_ALLOCATED, f"{_ALLOCATED}\n    scratch = torch.empty(m, n, a.shape[1])"),
+                (_ALLOCATED, f"{_ALLOCATED}\n        scratch = torch.empty(m, n, a.shape[1])"),
             ),
         },
     ),
