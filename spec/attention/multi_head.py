@@ -65,6 +65,7 @@ spec = Spec(
         smoke=(
             "b2.hq4.hkv2.tq20.tk33.d16.e64/default/normal",
             "b2.hq2.hkv1.tq120.tk3.d4.dv12.e16/biases-normal/large-logit",
+            "b2.hq2.hkv1.tq200.tk3.d4.dv12.e16/default/large-logit",
             "b1.hq3.hkv3.tq33.tk33.d32.e96/biases-normal+causal-bottom-right/self",
             "b2.hq4.hkv1.tq9.tk65.d16.dv24.e48/biases-normal/positive",
             "b1.hq2.hkv2.tq40.tk40.d24.e48/causal-top-left/large-logit",
