@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from kernelproof.conformance.complexity import closed_form
@@ -232,7 +233,7 @@ def write_page(page: Mapping[str, Any]) -> None:
     console.print("\n[bold]Clauses[/]")
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
     for anchor, sentence in page["clauses"].items():
-        table.add_row(anchor, sentence)
+        table.add_row(anchor, escape(sentence))
     console.print(table, soft_wrap=False)
     planted = len(page["mutants"]) + len(page["gradient_mutants"])
     console.print(f"\n{planted} planted bugs are exposed by its cases.")

@@ -169,14 +169,15 @@ def trials(spec: Spec, case: Case, clause: Clause) -> Iterator[Trial]:
                 reference(**inputs, **steps[number].options)
 
 
+APART = ("costs", "complexity", "properties", "gradients")
+"""Checks whose values are judged in other cases too, or by another spec."""
+
+
 def smoke_trials(
     spec: Spec, dtype: str, clauses: Sequence[Clause] | None = None
 ) -> Iterator[Trial]:
-    """All judged steps of the smoke cases of these clauses; of every clause but those about costs
-    and properties, whose values are judged in other cases too, and about gradients, which are
-    another spec's."""
-    apart = ("costs", "complexity", "properties", "gradients")
-    for clause in clauses or [c for c in spec.clauses if c.check not in apart]:
+    """All judged steps of the smoke cases of these clauses; of every clause but those apart."""
+    for clause in clauses or [c for c in spec.clauses if c.check not in APART]:
         for case in select_cases(spec, clause, "smoke", [dtype]):
             yield from trials(spec, case, clause)
 

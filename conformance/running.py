@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from kernelproof.conformance import differentiation
 from kernelproof.conformance.differentiation import NoGradient, differentiate
 from kernelproof.conformance.global_state import read_settings, restore_settings, undo_patches
 from kernelproof.conformance.loading import first_line
@@ -74,6 +75,9 @@ def _fill(tensor: torch.Tensor) -> None:
     else:
         tensor.fill_(torch.iinfo(tensor.dtype).max)
 
+
+_HARNESS = (__file__, differentiation.__file__)
+"""Files whose frames say nothing of where an implementation raised."""
 
 _FRESH = "integrity.fresh-outputs"
 
@@ -167,13 +171,13 @@ class Run:
             self._problem(
                 "integrity.inputs-unchanged", f"{step['operation']} changed its input {changed[0]}"
             )
-        if raised and raised["type"] == NoGradient.__name__:
+        if raised and raised.get("kind") == "invalid":
             return {"invalid": raised["message"], "seconds": seconds}
-        if gradients and result:
-            # a gradient may be a view of the cotangent: autograd copies nothing that it need not
-            result = tuple(x.clone() if memory.holds(x) else x for x in result)
         if raised:
             return {"raised": raised, "seconds": seconds}
+        if gradients:
+            # a gradient may be a view of the cotangent: autograd copies nothing that it need not
+            result = tuple(x.clone() if memory.holds(x) else x for x in result)
         outputs = self._outputs(f"{run}.{number}", result, memory)
         if self._metered and "outputs" in outputs:
             outputs["counts"] = self._counts(meter, peak, result).to_json()
@@ -225,7 +229,7 @@ class Run:
             if kind := self._kind(error):
                 return None, {"kind": kind, "type": "", "message": first_line(_root(error))}
             frames = traceback.extract_tb(error.__traceback__)
-            own = [f for f in frames if f.filename != __file__] or frames
+            own = [f for f in frames if f.filename not in _HARNESS] or frames
             where = f"{Path(own[0].filename).name}:{own[0].lineno}"
             return None, {
                 "type": type(error).__name__,
@@ -234,7 +238,9 @@ class Run:
             }
 
     def _kind(self, error: BaseException) -> str | None:
-        """What the interpreter says of a kernel, if it says it."""
+        """What the harness says of a call: it has no gradient, or the interpreter names a bug."""
+        if isinstance(error, NoGradient):
+            return "invalid"
         if not self._interpreted:
             return None
         from kernelproof.conformance.interpreter.formats import InterpreterLacks

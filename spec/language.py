@@ -292,6 +292,25 @@ def mutants(table: Mapping[str, tuple[str, Model]]) -> tuple[Mutant, ...]:
     return tuple(Mutant(name, sentence, model) for name, (sentence, model) in table.items())
 
 
+def spoiled(names: Sequence[str], change: Callable[[Any], Outputs | None]) -> Model:
+    """The bug that spoils a right result.
+
+    change: of the reference's record, the outputs that are wrong, or None where the bug has nothing
+        to change; the others of these names are right.
+    """
+
+    def model(
+        reference: Callable[..., Any], x: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Outputs | None:
+        with np.errstate(all="ignore"):
+            exact = reference(**x, **options)
+            wrong = change(exact)
+        right = {name: getattr(exact, name) for name in names}
+        return None if wrong is None else {**right, **wrong}
+
+    return model
+
+
 TILES = (16, 32, 64, 128)
 """Sizes of tiles that are in use, the smallest first: cases expose a bug of that."""
 

@@ -134,9 +134,18 @@ class Relation:
         return known and there and case.layout == "contiguous"
 
 
+EXTENDED = np.longdouble
+"""Format of the plain formulas of properties: finer than what they judge."""
+
+
 def changed(point: Point, words: str, options: Mapping[str, Any], **inputs: Array) -> Variant:
     """The call of a point with some inputs replaced, and with these options replaced."""
     return Variant(words, {**point.inputs, **inputs}, {**point.options, **options})
+
+
+def as_drawn(point: Point, **inputs: Array) -> Variant:
+    """The call of a point as it is, or with some inputs replaced that all calls have so."""
+    return changed(point, "as drawn", {}, **inputs)
 
 
 def cycle(rng: np.random.Generator, n: int) -> Array:

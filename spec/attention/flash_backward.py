@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from kernelproof.reference.attention.flash import flash
 from kernelproof.reference.attention.flash_backward import flash_backward
+from kernelproof.spec.contracts.gradients.backward import backward_mutants
 from kernelproof.spec.contracts.gradients.cases import gradient_domain
 from kernelproof.spec.contracts.gradients.clauses import backward_clauses
 from kernelproof.spec.contracts.gradients.costs import BACKWARD
-from kernelproof.spec.contracts.gradients.mutants import (
-    GROUP_GRADIENT_MUTANTS,
-    gradient_mutants,
-)
-from kernelproof.spec.contracts.gradients.recomputation import recomputation_mutants
 from kernelproof.spec.contracts.gradients.spread import GRADIENTS
 from kernelproof.spec.language import Call, Earlier, Spec
 
@@ -34,9 +30,5 @@ spec = Spec(
     domain=gradient_domain(OPTIONS),
     costs=BACKWARD,
     clauses=backward_clauses("hq4.hkv2"),
-    mutants=(
-        *gradient_mutants(OPTIONS),
-        *GROUP_GRADIENT_MUTANTS,
-        *recomputation_mutants(OPTIONS),
-    ),
+    mutants=backward_mutants(OPTIONS),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,24 +10,14 @@ import numpy.typing as npt
 
 from kernelproof.reference.attention.additive_gradients import AdditiveGradients
 from kernelproof.spec.contracts.additive.bound import per_pair
-from kernelproof.spec.language import Model, Outputs, mutants, tile_mutants
+from kernelproof.spec.language import Model, Outputs, mutants, spoiled, tile_mutants
 
 Array = npt.NDArray[Any]
 
 NAMES = ("dquery", "dkey", "dvalue", "dw_query", "dw_key", "dbias", "dw_score")
 
-
-def _changed(change: Callable[[AdditiveGradients], Outputs | None]) -> Model:
-    """The bug that gets some gradients wrong; ``change`` gets the reference's record."""
-
-    def model(reference: Any, x: Mapping[str, Any], options: Mapping[str, Any]) -> Outputs | None:
-        with np.errstate(all="ignore"):
-            exact = reference(**x, **options)
-            wrong = change(exact)
-        right = {name: getattr(exact, name) for name in NAMES}
-        return None if wrong is None else {**right, **wrong}
-
-    return model
+_changed = partial(spoiled, NAMES)
+"""The bug that gets some gradients wrong."""
 
 
 def _through_tanh(

@@ -26,8 +26,8 @@ from kernelproof.spec.computed import (
 from kernelproof.spec.contracts.additive.bound import Array, score_error, tanh_error
 from kernelproof.spec.contracts.attention.bound import softmax_bound
 from kernelproof.spec.contracts.gradients.bound import (
-    Backward,
     Factors,
+    Start,
     either,
     factors_of,
     recomputed_probs,
@@ -78,7 +78,7 @@ def softmax_factors(exact: AdditiveGradients, rounding: Rounding) -> Factors:
     """P and dE, both b tq tk, as every softmax attention makes them."""
     x, softmax = exact.forward, exact.forward.attention
     own = score_error(x, rounding)
-    start = Backward(
+    start = Start(
         q=known(x.query),
         k=known(x.key),
         v=known(softmax.v),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from kernelproof.spec.language import (
     Outputs,
     mutants,
     rounding_mutants,
+    spoiled,
     tile_mutants,
 )
 
@@ -51,16 +53,8 @@ def _option(name: str, change: Callable[[Any], Any]) -> Model:
     return model
 
 
-def _result(change: Callable[[Additive], Outputs | None]) -> Model:
-    """The bug that spoils a right result."""
-
-    def model(reference: Any, x: Inputs, options: Mapping[str, Any]) -> Outputs | None:
-        with np.errstate(all="ignore"):
-            exact = reference(**x, **options)
-            changed = change(exact)
-        return None if changed is None else {**outputs_of(exact), **changed}
-
-    return model
+_result = partial(spoiled, ("out", "weights"))
+"""The bug that spoils a right result."""
 
 
 def _scores(change: Callable[[Additive], Array]) -> Model:

@@ -13,14 +13,15 @@ import numpy.typing as npt
 
 from kernelproof.spec.language import Clause
 from kernelproof.spec.relations import (
+    EXTENDED,
     Agreement,
     Answer,
     Near,
     Point,
     Posed,
     Relation,
-    Variant,
     agreeing,
+    as_drawn,
     changed,
     cycle,
 )
@@ -28,12 +29,6 @@ from kernelproof.spec.rounding import gamma
 
 Array = npt.NDArray[Any]
 Agreements = Iterable[Agreement]
-EXTENDED = np.longdouble
-"""Format of the plain formulas: finer than what they judge."""
-
-
-def _drawn(point: Point) -> Variant:
-    return changed(point, "as drawn", {})
 
 
 def _mask(point: Point, columns: Any) -> dict[str, Array]:
@@ -57,20 +52,20 @@ def _keys_permuted(point: Point) -> Posed:
             permuted = each.output == "weights"
             yield each._replace(want=each.want[..., order]) if permuted else each
 
-    return Posed((_drawn(point), moved), agree)
+    return Posed((as_drawn(point), moved), agree)
 
 
 def _units_permuted(point: Point) -> Posed:
     order = cycle(point.rng, point.inputs["bias"].size)
     moved = changed(point, "hidden units permuted", {}, **point.moved(h=order))
-    return Posed((_drawn(point), moved), lambda drawn, got: agreeing(1, got, drawn))
+    return Posed((as_drawn(point), moved), lambda drawn, got: agreeing(1, got, drawn))
 
 
 def _units_negated(point: Point) -> Posed:
     """tanh is odd: units of the other sign, weighed with the other sign."""
     names = ("w_query", "w_key", "bias", "w_score")
     turned = {name: -point.inputs[name] for name in names}
-    calls = (_drawn(point), changed(point, "every weight and the bias negated", {}, **turned))
+    calls = (as_drawn(point), changed(point, "every weight and the bias negated", {}, **turned))
     return Posed(calls, lambda drawn, got: agreeing(1, got, drawn))
 
 
@@ -83,7 +78,7 @@ def _units_split(point: Point) -> Posed:
     split = changed(
         point, "every hidden unit twice, of half weight", {}, **twice, bias=bias, w_score=half
     )
-    return Posed((_drawn(point), split), lambda drawn, got: agreeing(1, got, drawn))
+    return Posed((as_drawn(point), split), lambda drawn, got: agreeing(1, got, drawn))
 
 
 def _values_doubled(point: Point) -> Posed:
@@ -92,7 +87,7 @@ def _values_doubled(point: Point) -> Posed:
             yield each._replace(want=each.want * 2) if each.output == "out" else each
 
     doubled = changed(point, "value doubled", {}, value=2 * point.inputs["value"])
-    return Posed((_drawn(point), doubled), agree)
+    return Posed((as_drawn(point), doubled), agree)
 
 
 def _unit_values(point: Point) -> Posed:
@@ -145,7 +140,7 @@ def _query_alone(point: Point) -> Posed:
     last = slice(-1, None)
     alone = changed(point, "the last query alone", {}, query=point.inputs["query"][:, last])
     return Posed(
-        (_drawn(point), alone),
+        (as_drawn(point), alone),
         lambda whole, got: agreeing(1, got, whole, lambda n: n[:, last]),
     )
 

@@ -290,12 +290,12 @@ def _clauses(heads: str) -> tuple[Clause, ...]:
                 f"b1.{h}.tq17.tk64.d16/default/beyond-65504",
                 f"b1.{h}.tq17.tk65.d32/default/huge",
                 # logits below any finite number that stands for -inf
-                f"b1.{h}.tq17.tk33.d16/scale--0.3/beyond-65504",
+                f"b1.{h}.tq17.tk33.d16/scale--0.2/beyond-65504",
             ],
             core=[
                 f"b1.{h}.tq64.tk256.d64/default/rising",
                 f"b1.{h}.tq64.tk256.d64/default/huge",
-                f"b1.{h}.tq17.tk33.d16/causal-top-left+scale--0.3/beyond-65504",
+                f"b1.{h}.tq17.tk33.d16/causal-top-left+scale--0.2/beyond-65504",
             ],
         ),
         Clause(

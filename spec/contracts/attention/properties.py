@@ -16,6 +16,7 @@ from kernelproof.spec.contracts.attention.bound import logit_term
 from kernelproof.spec.contracts.softmax.merging import shares
 from kernelproof.spec.language import Clause
 from kernelproof.spec.relations import (
+    EXTENDED,
     Agreement,
     Answer,
     Near,
@@ -24,6 +25,7 @@ from kernelproof.spec.relations import (
     Relation,
     Variant,
     agreeing,
+    as_drawn,
     changed,
     cycle,
 )
@@ -36,15 +38,9 @@ MASKED = ("mask", "scale")
 CAUSAL = ("mask", "causal", "scale")
 DECODED = ("mask", "scale", "causal-bottom-right")
 RAGGED = (*CAUSAL, "lengths")
-EXTENDED = np.longdouble
-"""Format of the plain formulas: finer than what they judge."""
 
 
-def _drawn(point: Point, **inputs: Array) -> Variant:
-    return changed(point, "as drawn", {}, **inputs)
-
-
-def _mask(point: Point, axis: int, index: Any) -> dict[str, Array]:
+def mask_at(point: Point, axis: int, index: Any) -> dict[str, Array]:
     """The mask, if any, with this index along an axis of b h tq tk, unless it broadcasts there."""
     mask = point.options.get("mask")
     if mask is None:
@@ -80,18 +76,20 @@ def _keys_permuted(point: Point) -> Posed:
     moved = changed(
         point,
         "keys and values permuted",
-        _mask(point, -1, order),
+        mask_at(point, -1, order),
         k=k[..., order, :],
         v=v[..., order, :],
     )
-    return Posed((_drawn(point), moved), lambda drawn, got: agreeing(1, got, drawn))
+    return Posed((as_drawn(point), moved), lambda drawn, got: agreeing(1, got, drawn))
 
 
 def _batch_permuted(point: Point) -> Posed:
     order = cycle(point.rng, len(point.inputs["q"]))
-    options = {**_mask(point, -4, order), **_lengths(point, order)}
+    options = {**mask_at(point, -4, order), **_lengths(point, order)}
     moved = changed(point, "batch permuted", options, **point.moved(b=order))
-    return Posed((_drawn(point), moved), lambda one, got: agreeing(1, got, one, lambda n: n[order]))
+    return Posed(
+        (as_drawn(point), moved), lambda one, got: agreeing(1, got, one, lambda n: n[order])
+    )
 
 
 def _heads_permuted(point: Point) -> Posed:
@@ -105,11 +103,11 @@ def _heads_permuted(point: Point) -> Posed:
     moved = changed(
         point,
         "heads permuted",
-        _mask(point, -3, order),
+        mask_at(point, -3, order),
         **point.moved(h=order, hq=order, hkv=groups),
     )
     return Posed(
-        (_drawn(point), moved), lambda one, got: agreeing(1, got, one, lambda n: n[:, order])
+        (as_drawn(point), moved), lambda one, got: agreeing(1, got, one, lambda n: n[:, order])
     )
 
 
@@ -150,7 +148,7 @@ def _values_doubled(point: Point) -> Posed:
         for each in agreeing(1, doubled, drawn):
             yield each._replace(want=each.want * 2) if each.output == "out" else each
 
-    return Posed((_drawn(point), changed(point, "v doubled", {}, v=2 * point.inputs["v"])), agree)
+    return Posed((as_drawn(point), changed(point, "v doubled", {}, v=2 * point.inputs["v"])), agree)
 
 
 def _values_split(point: Point) -> Posed:
@@ -164,7 +162,7 @@ def _values_split(point: Point) -> Posed:
             yield Agreement(0, "out", whole["out"], one["out"] + other["out"])
 
     calls = (
-        _drawn(point),
+        as_drawn(point),
         changed(point, "v zero at odd keys", {}, v=np.where(even, v, 0.0)),
         changed(point, "v zero at even keys", {}, v=np.where(even, 0.0, v)),
     )
@@ -209,7 +207,7 @@ def _future_changed(point: Point) -> Posed:
         for each in agreeing(1, got, drawn):
             yield each._replace(got=past(each.got), want=past(each.want))
 
-    return Posed((_drawn(point), later), agree)
+    return Posed((as_drawn(point), later), agree)
 
 
 def _keys_split(point: Point) -> Posed:
@@ -225,7 +223,7 @@ def _keys_split(point: Point) -> Posed:
         yield Agreement(0, "lse", whole["lse"], lse)
 
     calls = (
-        _drawn(point),
+        as_drawn(point),
         part(f"keys before {cut} alone", slice(None, cut)),
         part(f"keys from {cut} on alone", slice(cut, None)),
     )
@@ -299,12 +297,12 @@ def _one_hot(point: Point) -> Posed:
 def _decode_as_prefill(point: Point) -> Posed:
     last = slice(-1, None)
     q = point.inputs["q"][..., last, :]
-    alone = changed(point, "the last query alone", _mask(point, -2, last), q=q)
+    alone = changed(point, "the last query alone", mask_at(point, -2, last), q=q)
 
     def agree(whole: Answer, got: Answer) -> Agreements:
         return agreeing(1, got, whole, lambda n: n[:, :, last])
 
-    return Posed((_drawn(point), alone), agree)
+    return Posed((as_drawn(point), alone), agree)
 
 
 def _ulp_moved(point: Point) -> Posed:
@@ -316,7 +314,9 @@ def _ulp_moved(point: Point) -> Posed:
         for each in agreeing(1, got, drawn):
             yield each._replace(want=each.want.widened(moves[each.output]))
 
-    return Posed((_drawn(point), changed(point, "all inputs moved by one ulp", {}, **moved)), agree)
+    return Posed(
+        (as_drawn(point), changed(point, "all inputs moved by one ulp", {}, **moved)), agree
+    )
 
 
 def _neighbour(point: Point, x: Array) -> Array:

@@ -14,6 +14,7 @@ from kernelproof.spec.relations import (
     Relation,
     Variant,
     agreeing,
+    as_drawn,
     changed,
 )
 
@@ -47,7 +48,7 @@ def _sequences_alone(point: Point) -> Posed:
             own = {name: near[one] for name, near in together.items()}
             yield from agreeing(sequence + 1, got, own)
 
-    return Posed((changed(point, "as drawn", {}), *alone), agree)
+    return Posed((as_drawn(point), *alone), agree)
 
 
 PROPERTIES = (

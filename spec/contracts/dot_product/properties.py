@@ -17,6 +17,7 @@ from kernelproof.spec.relations import (
     Relation,
     Variant,
     agreeing,
+    as_drawn,
     changed,
     cycle,
 )
@@ -24,21 +25,19 @@ from kernelproof.spec.relations import (
 Array = npt.NDArray[Any]
 
 
-def _drawn(point: Point) -> Variant:
-    return changed(point, "as drawn", {})
-
-
 def _sequences_permuted(point: Point) -> Posed:
     order = cycle(point.rng, len(point.inputs["x"]))
     moved = changed(point, "sequences permuted", {}, x=point.inputs["x"][order])
-    return Posed((_drawn(point), moved), lambda one, got: agreeing(1, got, one, lambda n: n[order]))
+    return Posed(
+        (as_drawn(point), moved), lambda one, got: agreeing(1, got, one, lambda n: n[order])
+    )
 
 
 def _tokens_permuted(point: Point) -> Posed:
     order = cycle(point.rng, point.inputs["x"].shape[1])
     moved = changed(point, "tokens permuted", {}, x=point.inputs["x"][:, order])
     return Posed(
-        (_drawn(point), moved), lambda one, got: agreeing(1, got, one, lambda n: n[:, order])
+        (as_drawn(point), moved), lambda one, got: agreeing(1, got, one, lambda n: n[:, order])
     )
 
 
@@ -53,7 +52,7 @@ def _axes_turned(point: Point) -> Posed:
     turned = changed(
         point, "coordinates permuted and negated", {}, x=point.inputs["x"][..., order] * sign
     )
-    return Posed((_drawn(point), turned), lambda one, got: agreeing(1, got, one, turn))
+    return Posed((as_drawn(point), turned), lambda one, got: agreeing(1, got, one, turn))
 
 
 def _tokens_repeated(point: Point) -> Posed:
@@ -62,7 +61,7 @@ def _tokens_repeated(point: Point) -> Posed:
     def tile(n: Near) -> Near:
         return Near(np.tile(n.value, (1, 2, 1)), np.tile(n.bound, (1, 2, 1)))
 
-    return Posed((_drawn(point), twice), lambda one, got: agreeing(1, got, one, tile))
+    return Posed((as_drawn(point), twice), lambda one, got: agreeing(1, got, one, tile))
 
 
 def _coordinate_constant(point: Point) -> Posed:

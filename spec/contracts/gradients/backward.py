@@ -15,11 +15,20 @@ from kernelproof.spec.contracts.gradients.mutants import (
 )
 from kernelproof.spec.contracts.gradients.recomputation import recomputation_mutants
 from kernelproof.spec.contracts.gradients.spread import GRADIENTS
-from kernelproof.spec.language import Backward, Clause, option_words
+from kernelproof.spec.language import Backward, Clause, Mutant, option_words
 
 
 def _gradients(exact: Attention, d_out: Array, inputs: Mapping[str, Array]) -> Gradients:
     return attention_gradients(exact, d_out, key_heads=inputs["k"].shape[1])
+
+
+def backward_mutants(options: str) -> tuple[Mutant, ...]:
+    """The bugs of a backward pass of attention with these options, from a stored lse."""
+    return (
+        *gradient_mutants(options),
+        *GROUP_GRADIENT_MUTANTS,
+        *recomputation_mutants(options),
+    )
 
 
 def attention_backward(options: str, *, without: Sequence[str] = ()) -> Backward:
@@ -27,12 +36,7 @@ def attention_backward(options: str, *, without: Sequence[str] = ()) -> Backward
 
     options: of the variant; without: planted bugs that it cannot have.
     """
-    every = (
-        *gradient_mutants(options),
-        *GROUP_GRADIENT_MUTANTS,
-        *recomputation_mutants(options),
-    )
-    planted = tuple(mutant for mutant in every if mutant.name not in without)
+    planted = tuple(mutant for mutant in backward_mutants(options) if mutant.name not in without)
     return Backward(of="q, k, v", reference=_gradients, accuracy=GRADIENTS, mutants=planted)
 
 

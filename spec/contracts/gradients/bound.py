@@ -44,7 +44,7 @@ from kernelproof.spec.rounding import Rounding
 
 
 @dataclass(frozen=True)
-class Backward:
+class Start:
     """What a backward pass starts from, per query head, each with its error.
 
     probs: b hq tq tk; kept: what dropout multiplies them by, None without dropout.
@@ -93,7 +93,7 @@ class Factors(NamedTuple):
     d_scores: Computed
 
 
-def factors_of(x: Backward, rounding: Rounding) -> Factors:
+def factors_of(x: Start, rounding: Rounding) -> Factors:
     """W as it multiplies dO, and dS before its own cast."""
     # whoever declares stored scores stores all that is of their size, and delta
     stored = partial(cast, format=rounding.scores)
@@ -116,7 +116,7 @@ def factors_of(x: Backward, rounding: Rounding) -> Factors:
     return Factors(weights, d_scores)
 
 
-def gradients_of(x: Backward, key_heads: int, rounding: Rounding) -> dict[str, Computed]:
+def gradients_of(x: Start, key_heads: int, rounding: Rounding) -> dict[str, Computed]:
     """dq: b hq tq d, dk: b hkv tk d and dv: b hkv tk dv, before their last rounding."""
     weights, d_scores = factors_of(x, rounding)
     dv = _weighted_rows(weights, x.d_out, key_heads, rounding)
@@ -131,7 +131,7 @@ def _taken_apart(probs: Computed, d_probs: Computed, delta: Computed, rounding: 
 
 
 def _through_scores(
-    x: Backward, d_scores: Computed, key_heads: int, rounding: Rounding
+    x: Start, d_scores: Computed, key_heads: int, rounding: Rounding
 ) -> dict[str, Computed]:
     """dq and dk; scale multiplies dS before or after its cast, the result, or q."""
     scale = known(np.asarray(x.scale)).off_by(rounding.accumulate * abs(x.scale))
@@ -189,10 +189,10 @@ def gradients_bound(
         return {name: output_bound(each, rounding) for name, each in found.items()}
 
 
-def start_of(exact: Gradients, rounding: Rounding, error: ScoreError = score_error) -> Backward:
+def start_of(exact: Gradients, rounding: Rounding, error: ScoreError = score_error) -> Start:
     """What a forward pass with these roundings leaves, of inputs that are what they are."""
     x = exact.forward
-    return Backward(
+    return Start(
         q=known(x.q),
         k=known(x.k),
         v=known(x.v),

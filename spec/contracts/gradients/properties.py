@@ -18,6 +18,7 @@ from kernelproof.spec.relations import (
     Posed,
     Relation,
     agreeing,
+    as_drawn,
     changed,
     cycle,
 )
@@ -31,7 +32,7 @@ def _doubled(point: Point) -> Posed:
         return agreeing(1, doubled, drawn, lambda n: n * 2)
 
     twice = changed(point, "d_out doubled", {}, d_out=2 * point.inputs["d_out"])
-    return Posed((changed(point, "as drawn", {}), twice), agree)
+    return Posed((as_drawn(point), twice), agree)
 
 
 def _split(point: Point) -> Posed:
@@ -43,7 +44,7 @@ def _split(point: Point) -> Posed:
             yield Agreement(0, name, whole[name], one[name] + other[name])
 
     calls = (
-        changed(point, "as drawn", {}),
+        as_drawn(point),
         changed(point, "d_out zero at odd queries", {}, d_out=np.where(even, d_out, 0.0)),
         changed(point, "d_out zero at even queries", {}, d_out=np.where(even, 0.0, d_out)),
     )
@@ -58,14 +59,14 @@ def _keys_moved(point: Point) -> Posed:
             yield each if each.output == "dq" else each._replace(want=each.want[:, :, order])
 
     moved = changed(point, "keys and values permuted", {}, **point.moved(tk=order))
-    return Posed((changed(point, "as drawn", {}), moved), agree)
+    return Posed((as_drawn(point), moved), agree)
 
 
 def _batch_moved(point: Point) -> Posed:
     order = cycle(point.rng, len(point.inputs["q"]))
     moved = changed(point, "batch permuted", {}, **point.moved(b=order))
     return Posed(
-        (changed(point, "as drawn", {}), moved),
+        (as_drawn(point), moved),
         lambda drawn, got: agreeing(1, got, drawn, lambda n: n[order]),
     )
 
@@ -93,7 +94,7 @@ def _past_kept(point: Point) -> Posed:
         if "dq" in got:
             yield Agreement(1, "dq", past(got["dq"]), past(drawn["dq"]))
 
-    return Posed((changed(point, "as drawn", {}), later), agree)
+    return Posed((as_drawn(point), later), agree)
 
 
 _SMALL = "b2.hq2.hkv1.tq17.tk33.d32/default/normal"

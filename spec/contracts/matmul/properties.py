@@ -10,6 +10,7 @@ from kernelproof.spec.relations import (
     Posed,
     Relation,
     agreeing,
+    as_drawn,
     changed,
     cycle,
 )
@@ -19,7 +20,7 @@ def _products_permuted(point: Point) -> Posed:
     a, b = point.inputs["a"], point.inputs["b"]
     order = cycle(point.rng, len(b))
     moved = changed(point, "columns of a and rows of b permuted", {}, a=a[:, order], b=b[order])
-    drawn = changed(point, "as drawn", {})
+    drawn = as_drawn(point)
     return Posed((drawn, moved), lambda drawn, got: agreeing(1, got, drawn))
 
 
@@ -28,7 +29,7 @@ def _rows_permuted(point: Point) -> Posed:
     rows, columns = cycle(point.rng, len(a)), cycle(point.rng, b.shape[1])
     moved = changed(point, "rows of a and columns of b permuted", {}, a=a[rows], b=b[:, columns])
     return Posed(
-        (changed(point, "as drawn", {}), moved),
+        (as_drawn(point), moved),
         lambda drawn, got: agreeing(1, got, drawn, lambda n: n[rows][:, columns]),
     )
 
@@ -36,7 +37,7 @@ def _rows_permuted(point: Point) -> Posed:
 def _factor_doubled(point: Point) -> Posed:
     doubled = changed(point, "a doubled", {}, a=2 * point.inputs["a"])
     return Posed(
-        (changed(point, "as drawn", {}), doubled),
+        (as_drawn(point), doubled),
         lambda drawn, got: agreeing(1, got, drawn, lambda n: n * 2),
     )
 
@@ -49,7 +50,7 @@ def _product_split(point: Point) -> Posed:
         return [Agreement(0, "out", whole["out"], one["out"] + other["out"])]
 
     calls = (
-        changed(point, "as drawn", {}),
+        as_drawn(point),
         changed(point, f"products before {cut} alone", {}, a=a[:, :cut], b=b[:cut]),
         changed(point, f"products from {cut} on alone", {}, a=a[:, cut:], b=b[cut:]),
     )
@@ -60,7 +61,7 @@ def _transposed(point: Point) -> Posed:
     a, b = point.inputs["a"], point.inputs["b"]
     turned = changed(point, "factors transposed and swapped", {}, a=b.T, b=a.T)
     return Posed(
-        (changed(point, "as drawn", {}), turned),
+        (as_drawn(point), turned),
         lambda drawn, got: agreeing(1, got, drawn, lambda n: n.swapped()),
     )
 

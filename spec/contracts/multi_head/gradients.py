@@ -6,10 +6,8 @@ Attention's backward pass starts from inexact q, k, v and out, and from an inexa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -23,9 +21,7 @@ from kernelproof.reference.attention.multi_head_gradients import (
 from kernelproof.spec.accuracy import Accuracy, Bounds
 from kernelproof.spec.computed import Computed, cast, known, output_bound, plus, product
 from kernelproof.spec.contracts.gradients.bound import (
-    Backward as Start,
-)
-from kernelproof.spec.contracts.gradients.bound import (
+    Start,
     either,
     gradients_of,
     recomputed_probs,
@@ -36,7 +32,7 @@ from kernelproof.spec.contracts.multi_head.bound import (
     per_query_head,
     projections,
 )
-from kernelproof.spec.language import Backward, Clause, Model, Outputs, mutants, rounding_mutants
+from kernelproof.spec.language import Backward, Clause, Outputs, mutants, rounding_mutants, spoiled
 from kernelproof.spec.rounding import Rounding
 
 
@@ -97,16 +93,8 @@ def _rows(x: Computed) -> Computed:
     return x.arranged(lambda y: y.reshape(y.shape[0] * y.shape[1], y.shape[2]))
 
 
-def _changed(change: Any) -> Model:
-    """The bug that makes other gradients of the record, or none to speak of."""
-
-    def model(reference: Any, x: Mapping[str, Any], options: Mapping[str, Any]) -> Outputs | None:
-        exact = reference(**x, **options)
-        wrong = change(exact)
-        names = ("dx_q", "dx_kv", "dw_q", "dw_k", "dw_v", "dw_o")
-        return None if wrong is None else {n: getattr(exact, n) for n in names} | wrong
-
-    return model
+_changed = partial(spoiled, ("dx_q", "dx_kv", "dw_q", "dw_k", "dw_v", "dw_o"))
+"""The bug that makes other gradients."""
 
 
 def _through(e: LayerGradients, **wrong: Array) -> dict[str, Array]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kernelproof.spec.contracts.attention.properties import mask_at
 from kernelproof.spec.language import Clause
 from kernelproof.spec.relations import (
     Answer,
@@ -15,8 +16,8 @@ from kernelproof.spec.relations import (
     Point,
     Posed,
     Relation,
-    Variant,
     agreeing,
+    as_drawn,
     changed,
     cycle,
 )
@@ -27,20 +28,6 @@ FREE = ("biases", "mask", "scale")
 CAUSAL = ("biases", "mask", "causal", "scale")
 
 
-def _drawn(point: Point) -> Variant:
-    return changed(point, "as drawn", {})
-
-
-def _mask(point: Point, axis: int, index: Array) -> dict[str, Array]:
-    """The mask, if any, with this index along an axis of b h tq tk, unless it broadcasts there."""
-    mask = point.options.get("mask")
-    if mask is None:
-        return {}
-    along = mask.ndim + axis
-    there = along >= 0 and mask.shape[along] > 1
-    return {"mask": mask.take(index, along) if there else mask}
-
-
 def _same(drawn: Answer, got: Answer) -> Any:
     return agreeing(1, got, drawn)
 
@@ -48,25 +35,27 @@ def _same(drawn: Answer, got: Answer) -> Any:
 def _queries_permuted(point: Point) -> Posed:
     order = cycle(point.rng, point.inputs["x_q"].shape[1])
     moved = changed(
-        point, "tokens of x_q permuted", _mask(point, -2, order), **point.moved(tq=order)
+        point, "tokens of x_q permuted", mask_at(point, -2, order), **point.moved(tq=order)
     )
     return Posed(
-        (_drawn(point), moved), lambda one, got: agreeing(1, got, one, lambda n: n[:, order])
+        (as_drawn(point), moved), lambda one, got: agreeing(1, got, one, lambda n: n[:, order])
     )
 
 
 def _keys_permuted(point: Point) -> Posed:
     order = cycle(point.rng, point.inputs["x_kv"].shape[1])
     moved = changed(
-        point, "tokens of x_kv permuted", _mask(point, -1, order), **point.moved(tk=order)
+        point, "tokens of x_kv permuted", mask_at(point, -1, order), **point.moved(tk=order)
     )
-    return Posed((_drawn(point), moved), _same)
+    return Posed((as_drawn(point), moved), _same)
 
 
 def _batch_permuted(point: Point) -> Posed:
     order = cycle(point.rng, len(point.inputs["x_q"]))
-    moved = changed(point, "batch permuted", _mask(point, -4, order), **point.moved(b=order))
-    return Posed((_drawn(point), moved), lambda one, got: agreeing(1, got, one, lambda n: n[order]))
+    moved = changed(point, "batch permuted", mask_at(point, -4, order), **point.moved(b=order))
+    return Posed(
+        (as_drawn(point), moved), lambda one, got: agreeing(1, got, one, lambda n: n[order])
+    )
 
 
 def _heads_permuted(point: Point) -> Posed:
@@ -77,7 +66,7 @@ def _heads_permuted(point: Point) -> Posed:
     heads = np.arange(hq).reshape(hkv, -1)[groups]
     heads[:1] = heads[:1, cycle(point.rng, heads.shape[1])]
     order = heads.reshape(-1)
-    x, options = point.inputs, dict[str, Any](_mask(point, -3, order))
+    x, options = point.inputs, dict[str, Any](mask_at(point, -3, order))
     if (biases := point.options.get("biases")) is not None:
         of_heads = zip(biases, (order, groups, groups), strict=False)
         options["biases"] = (*(_columns(b, o) for b, o in of_heads), biases[3])
@@ -90,7 +79,7 @@ def _heads_permuted(point: Point) -> Posed:
         w_v=_columns(x["w_v"], groups),
         w_o=_columns(x["w_o"].T, order).T,
     )
-    return Posed((_drawn(point), moved), _same)
+    return Posed((as_drawn(point), moved), _same)
 
 
 def _columns(weight: Array, order: Array) -> Array:
@@ -115,7 +104,7 @@ def _heads_repeated(point: Point) -> Posed:
         options,
         **{name: _columns(point.inputs[name], order) for name in ("w_k", "w_v")},
     )
-    return Posed((_drawn(point), repeated), _same)
+    return Posed((as_drawn(point), repeated), _same)
 
 
 def _future_changed(point: Point) -> Posed:
@@ -141,7 +130,7 @@ def _future_changed(point: Point) -> Posed:
         for each in agreeing(1, got, drawn):
             yield each._replace(got=past(each.got), want=past(each.want))
 
-    return Posed((_drawn(point), later), agree)
+    return Posed((as_drawn(point), later), agree)
 
 
 def _decode_as_prefill(point: Point) -> Posed:
@@ -149,11 +138,11 @@ def _decode_as_prefill(point: Point) -> Posed:
     alone = changed(
         point,
         "the last token of x_q alone",
-        _mask(point, -2, np.array([last])),
+        mask_at(point, -2, np.array([last])),
         x_q=point.inputs["x_q"][:, last:],
     )
     return Posed(
-        (_drawn(point), alone), lambda whole, got: agreeing(1, got, whole, lambda n: n[:, last:])
+        (as_drawn(point), alone), lambda whole, got: agreeing(1, got, whole, lambda n: n[:, last:])
     )
 
 

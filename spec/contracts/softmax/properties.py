@@ -9,6 +9,7 @@ import numpy as np
 from kernelproof.spec.contracts.softmax.merging import shares
 from kernelproof.spec.language import Clause
 from kernelproof.spec.relations import (
+    EXTENDED,
     Agreement,
     Answer,
     Near,
@@ -17,16 +18,10 @@ from kernelproof.spec.relations import (
     Relation,
     Variant,
     agreeing,
+    as_drawn,
     changed,
     cycle,
 )
-
-EXTENDED = np.longdouble
-"""Format of the plain formulas: finer than what they judge."""
-
-
-def _drawn(point: Point) -> Variant:
-    return changed(point, "as drawn", {})
 
 
 def _columns_permuted(point: Point) -> Posed:
@@ -37,7 +32,7 @@ def _columns_permuted(point: Point) -> Posed:
         for each in agreeing(1, got, drawn):
             yield each._replace(want=each.want[:, order]) if each.output == "out" else each
 
-    return Posed((_drawn(point), moved), agree)
+    return Posed((as_drawn(point), moved), agree)
 
 
 def _rows_independent(point: Point) -> Posed:
@@ -46,7 +41,7 @@ def _rows_independent(point: Point) -> Posed:
     kept = np.arange(len(x)) % 2 == 0
     others = changed(point, "every second row exchanged", {}, x=np.where(kept[:, None], x, 300.0))
     return Posed(
-        (_drawn(point), others),
+        (as_drawn(point), others),
         lambda drawn, got: (
             each._replace(got=each.got[kept], want=each.want[kept])
             for each in agreeing(1, got, drawn)
@@ -78,7 +73,7 @@ def _sum_of_one(point: Point) -> Posed:
             total = Near(out.value.astype(EXTENDED).sum(-1), out.bound.sum(-1))
             yield Agreement(0, "out", total, Near(np.ones(total.value.shape), np.zeros(())))
 
-    return Posed((_drawn(point),), agree)
+    return Posed((as_drawn(point),), agree)
 
 
 def _row_split(point: Point) -> Posed:
@@ -99,7 +94,7 @@ def _row_split(point: Point) -> Posed:
             yield Agreement(0, "out", whole["out"][:, columns], want)
 
     calls = (
-        _drawn(point),
+        as_drawn(point),
         changed(point, f"columns before {cut} alone", {}, x=x[:, :cut]),
         changed(point, f"columns from {cut} on alone", {}, x=x[:, cut:]),
     )

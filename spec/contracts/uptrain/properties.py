@@ -8,7 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from kernelproof.spec.language import Clause
-from kernelproof.spec.relations import Answer, Point, Posed, Relation, agreeing, changed, cycle
+from kernelproof.spec.relations import (
+    Answer,
+    Point,
+    Posed,
+    Relation,
+    agreeing,
+    as_drawn,
+    changed,
+    cycle,
+)
 
 Array = npt.NDArray[Any]
 
@@ -21,7 +30,7 @@ def _heads_permuted(point: Point) -> Posed:
     moved = changed(
         point, "heads permuted in each group", {}, w=_heads(point.inputs["w"], hq, order)
     )
-    calls = (changed(point, "as drawn", {}), moved)
+    calls = (as_drawn(point), moved)
     return Posed(calls, lambda drawn, got: agreeing(1, got, drawn))
 
 
@@ -35,7 +44,7 @@ def _groups_permuted(point: Point) -> Posed:
     def agree(drawn: Answer, got: Answer) -> Any:
         return agreeing(1, got, drawn, lambda n: n[:, columns])
 
-    return Posed((changed(point, "as drawn", {}), moved), agree)
+    return Posed((as_drawn(point), moved), agree)
 
 
 def _heads(w: Array, heads: int, order: Array) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from kernelproof.conformance.edits.editing import Edited, wrong_costs, wrong_values
 
-_QUERIES = "queries = query.to(wide) @ w_query.to(wide) + bias.to(wide)"
 _KEYS = "key.to(wide) @ w_key.to(wide)"
 _UNITS = "(queries[:, rows, None] + keys[:, None]).tanh_()"
 _SOFTMAX = "weights = torch.softmax(scores, -1)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from kernelproof.conformance.edits.editing import Edited, wrong_costs, wrong_values
 
 _SCORES = "scores = q @ k.mT"
-_PRODUCT = "(weights @ v)"
 _WEIGHTS = "weights = scores.sub_(top).exp_()"
 _OUT = "out = torch.empty(b, h, tq, dv, dtype=q.dtype, device=q.device)"
 
