@@ -9,7 +9,7 @@ from kernelproof.conformance.capabilities import Capabilities
 from kernelproof.conformance.meters.counts import Counts
 from kernelproof.conformance.verdict import Verdict
 from kernelproof.spec.domain import Case
-from kernelproof.spec.language import Clause, Metric, Step
+from kernelproof.spec.language import Clause, Metric, Program, Step
 
 _ARITHMETIC: tuple[Metric, ...] = ("flops", "exps", "operations", "additions")
 
@@ -30,16 +30,27 @@ UNITS: Mapping[Metric, str] = {
 
 
 class CostJudgement:
-    """The comparison of one call's counts with its budget."""
+    """The comparison of one call's counts, or of one step's of a program, with its budget.
+
+    number: of the step. held: what the program holds after it.
+    """
 
     def __init__(
-        self, implementation: Capabilities, case: Case, clause: Clause, step: Step, counts: Counts
+        self,
+        implementation: Capabilities,
+        case: Case,
+        clause: Clause,
+        number: int,
+        step: Step,
+        held: Mapping[str, int],
+        counts: Counts,
     ) -> None:
-        assert clause.metric is not None
+        costs = implementation.spec.costs_of(step.operation)
+        assert clause.metric is not None and costs is not None
         self._implementation, self._metric, self._counts = implementation, clause.metric, counts
-        self._costs = implementation.spec.costs
+        self._costs, self._number = costs, number
         self._tiles, self._problem = read_tiles(implementation.tiles, counts)
-        sizes = implementation.spec.sizes(case, step.options)
+        sizes = implementation.spec.sizes(case, step.tables, held={**held, **step.sizes})
         # roles that are not named may be as wide as any in use
         assumed = self._costs.widest_tiles(sizes) if self._tiles else {}
         self._sizes = sizes.with_tiles(**{**assumed, **self._tiles})
@@ -48,6 +59,9 @@ class CostJudgement:
     def finding(self) -> dict[str, Any]:
         """Verdict, ratio, what was measured and what is allowed, as fields of a Result."""
         found = self._finding()
+        if "message" in found and isinstance(self._implementation.spec.call, Program):
+            where = f"step {self._number + 1} ({self._step.operation})"
+            found["message"] = f"{where}: {found['message']}"
         return {**found, "counts": self._counts.to_json()} if self._metric == "traffic" else found
 
     def unknown(self, wanted: Mapping[str, int]) -> dict[str, Any]:

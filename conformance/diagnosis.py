@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernelproof.conformance.expectation import calls
+from kernelproof.conformance.expectation import REFUSALS, calls
 from kernelproof.conformance.layout import NUMPY_DTYPES
 from kernelproof.conformance.verdict import Worst
 from kernelproof.spec.domain import Case
@@ -73,7 +73,7 @@ def diagnose(
     with np.errstate(all="ignore"):
         for step in steps[: worst.step]:
             reference, inputs = next(every)
-            with contextlib.suppress(OverflowError):
+            with contextlib.suppress(*REFUSALS):
                 reference(**inputs, **step.options)
         reference, inputs = next(every)
         record = reference(**inputs, **options)

@@ -25,12 +25,14 @@ class Expected:
     """What one step must give: exact outputs and their bounds, or a refusal.
 
     spreads: where rounding errors are independent, what the error of each output is made of.
+    held: of a program, what it holds after the step.
     """
 
     outputs: Mapping[str, Array]
     bounds: Mapping[str, Array]
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     refusal: str | None = None
+    held: Mapping[str, int] = field(default_factory=dict)
 
 
 def extended_significand() -> int | None:
@@ -148,7 +150,7 @@ def expect_steps(
 
     expected = []
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for step, record in zip(steps, evaluate(spec, case, steps, wide), strict=True):
+        for step, (record, held) in zip(steps, _taken(spec, case, steps, wide), strict=True):
             if isinstance(record, Refusal):
                 expected.append(Expected({}, {}, refusal=str(record)))
                 continue
@@ -157,14 +159,18 @@ def expect_steps(
             if exact:
                 values = {t.name: _rounded(values[t.name], t, case.dtype) for t in outputs}
                 bounds = {n: np.zeros(v.shape) for n, v in values.items()}
-                expected.append(Expected(values, bounds))
+                expected.append(Expected(values, bounds, held=held))
             elif outputs:
                 worst, own = spec.accuracy.worst_case(record, rounding), own_error(record)
                 bounds = {n: bound + own.get(n, 0.0) for n, bound in worst.items()}
-                expected.append(Expected(values, bounds, spreads_of(record, own)))
+                expected.append(Expected(values, bounds, spreads_of(record, own), held=held))
             else:
-                expected.append(Expected(values, {}))
+                expected.append(Expected(values, {}, held=held))
     return expected
+
+
+REFUSALS = (OverflowError, LookupError)
+"""What a reference raises where an operation must be refused: no room, or no such thing."""
 
 
 class Refusal(str):
@@ -194,13 +200,20 @@ def _widened(array: Array, wide: Any) -> Array:
 
 def evaluate(spec: Spec, case: Case, steps: Sequence[Step], wide: Any) -> list[Any]:
     """The reference's record of every step, or its refusal."""
-    records: list[Any] = []
+    return [record for record, _ in _taken(spec, case, steps, wide)]
+
+
+def _taken(
+    spec: Spec, case: Case, steps: Sequence[Step], wide: Any
+) -> Iterator[tuple[Any, Mapping[str, int]]]:
+    """The record of every step, or its refusal, and what a program holds after it."""
     for step, (reference, inputs) in zip(steps, calls(spec, case, steps, wide), strict=True):
         try:
-            records.append(reference(**inputs, **step.options))
-        except OverflowError as error:
-            records.append(Refusal(error))
-    return records
+            record = reference(**inputs, **step.options)
+        except REFUSALS as error:
+            record = Refusal(error)
+        state = getattr(reference, "__self__", None)
+        yield record, spec.call.holds(state) if isinstance(spec.call, Program) else {}
 
 
 def _narrowed(record: Any) -> Any:

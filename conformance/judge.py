@@ -21,7 +21,6 @@ from kernelproof.conformance.costs import CostJudgement
 from kernelproof.conformance.diagnosis import Diagnoses
 from kernelproof.conformance.expectation import (
     Expected,
-    draw,
     expect,
     extended_significand,
     needs_extended,
@@ -53,8 +52,8 @@ class Judge:
         self._seed = seed
         self._hangs: dict[tuple[str, str, str], int] = {}
         self._diagnoses: dict[tuple[str, str], Diagnoses] = {}
-        # one call serves all cost clauses of a case
-        self._counted: dict[tuple[str, ...], Counts] = {}
+        # one call serves all cost clauses of a case: the counts of its steps
+        self._counted: dict[tuple[str, ...], list[Counts | None]] = {}
 
     def check(
         self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause
@@ -83,9 +82,14 @@ class Judge:
     def _costs(
         self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause
     ) -> Finding:
-        """What was counted, against its budget."""
+        """What was counted, against its budget; of a program that of its worst step."""
         costs = self._count(implementation, worker, backend, case, clause)
-        return costs.finding() if isinstance(costs, CostJudgement) else costs
+        if not isinstance(costs, list):
+            return costs
+        findings = [each.finding() for each in costs]
+        severe = [f for f in findings if f.get("verdict") is Verdict.FAIL]
+        unsettled = [f for f in findings if "verdict" in f]
+        return max(severe or unsettled or findings, key=lambda f: f.get("ratio") or 0.0)
 
     def _growth(
         self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause
@@ -98,17 +102,18 @@ class Judge:
                 return {"verdict": Verdict.UNSUPPORTED, "message": reason}
             wanted = clause.growth.tiles(spec.sizes(point)) if clause.growth.tiles else {}
             costs = self._count(implementation, worker, backend, point, clause, wanted)
-            if not isinstance(costs, CostJudgement):
+            if not isinstance(costs, list):
                 if costs["verdict"] is Verdict.TIMEOUT:  # the sizes are ours, not its fault
                     costs = {**costs, "verdict": Verdict.UNMEASURED}
                 words = f"{point.id}: {costs['message']}" if costs.get("message") else point.id
                 return {**costs, "message": words}
-            if unknown := costs.unknown(wanted):
+            last = costs[-1]
+            if unknown := last.unknown(wanted):
                 return unknown
-            budget = costs.finding()
+            budget = last.finding()
             if "verdict" in budget:
                 return {**budget, "message": f"{point.id}: {budget['message']}"}
-            measured.append(costs.measured)
+            measured.append(last.measured)
         return complexity.judge_growth(clause, measured)
 
     def _count(
@@ -119,8 +124,9 @@ class Judge:
         case: Case,
         clause: Clause,
         wanted: Mapping[str, int] | None = None,
-    ) -> CostJudgement | Finding:
-        """The costs of a call whose results are right, or the finding of one that is not.
+    ) -> list[CostJudgement] | Finding:
+        """The costs of the steps of a call whose results are right, of each that has any, or the
+        finding of one that is not.
 
         wanted: tiles to take, by role.
         """
@@ -130,9 +136,16 @@ class Judge:
             found, reply = self._call(implementation, worker, backend, case, clause, tiles)
             if "verdict" in found or reply is None:
                 return found
-            self._counted[key] = _counts_of(reply)
-        step = draw(implementation.spec, case, self._seed)[0]
-        return CostJudgement(implementation, case, clause, step, self._counted[key])
+            self._counted[key] = [step.counts for step in reply.runs[0]]
+        spec, precision = implementation.spec, implementation.precision_at(case.dtype)
+        taken = zip(
+            *expect(spec, case, precision, self._seed, False), self._counted[key], strict=True
+        )
+        return [
+            CostJudgement(implementation, case, clause, number, step, expected.held, counts)
+            for number, (step, expected, counts) in enumerate(taken)
+            if counts and spec.costs_of(step.operation) and not expected.refusal
+        ]
 
     def _call(
         self,
@@ -158,7 +171,8 @@ class Judge:
             self._hangs[key] = 0
             found = judgement.of(reply, backend)
             if clause.metric and "verdict" not in found:
-                _counts_of(reply)  # a reply without them is as malformed as any
+                for step in reply.runs[0]:
+                    _counts_of(step)  # a reply without them is as malformed as any
             return found, reply
         except WorkerFailure as failure:
             hung = failure.kind == "timeout"
@@ -194,10 +208,10 @@ class Judge:
         return None
 
 
-def _counts_of(reply: Reply) -> Counts:
-    """What a metered call counted. Raises BadReply."""
-    counts = reply.runs[0][0].counts
-    if counts is None:
+def _counts_of(step: StepReply) -> Counts | None:
+    """What was counted in a metered step, unless it raised. Raises BadReply."""
+    counts = step.counts
+    if counts is None and not step.raised:
         raise BadReply("no counts in a metered call")
     return counts
 
@@ -270,9 +284,9 @@ class Judgement:
         spec = self._spec
         if backend != "interpret" or not isinstance(spec.call, Call):
             return ""
-        counts = _counts_of(reply)
-        useful = spec.costs.useful(spec.sizes(self._case, self._steps[0].options))
-        if not useful:
+        counts = _counts_of(reply.runs[0][0])
+        useful = spec.costs.useful(spec.sizes(self._case, self._steps[0].tables))
+        if not useful or counts is None:
             return ""
         if not counts.launches:
             return "no Triton kernel was launched: something else made the result"

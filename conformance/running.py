@@ -118,17 +118,19 @@ class Run:
 
     def _once(self, run: int, storages: Mapping[str, Any]) -> list[dict[str, Any]]:
         target: Any = self._registration.target
+        before = None
         if (new := self._request["new"]) is not None:
             place = {"dtype": _DTYPES[self._request["dtype"]]}
             if self._device.type != "cpu":  # a class that runs on cpu only need not take it
                 place["device"] = self._device
-            with Poison():
+            before = Meter({})
+            with self._watched(before, None, run):
                 target, raised = self._guard(lambda: self._registration.target(**new, **place))
             if raised:
                 return [{"raised": raised, "constructor": True}]
         steps = []
         for number, step in enumerate(self._request["steps"]):
-            steps.append(self._step(run, number, target, step, storages))
+            steps.append(self._step(run, number, target, step, storages, before))
             if "raised" in steps[-1] and new is None:
                 break
         return steps
@@ -140,6 +142,7 @@ class Run:
         target: Any,
         step: Mapping[str, Any],
         storages: Mapping[str, Any],
+        before: Meter | None,
     ) -> dict[str, Any]:
         memory = Memory(storages, self._device)
         inputs = [memory.view(view) for view in step["inputs"]]
@@ -156,7 +159,7 @@ class Run:
                 }
             }
         start = time.perf_counter()
-        meter = Meter(memory.storages() if self._metered else {})
+        meter = Meter(memory.storages() if self._metered else {}, before)
         peak = PeakMemory(self._device) if self._request["metered"] else None
         gradients = self._request["gradients"]
         act = partial(differentiate, operation, gradients) if gradients else operation

@@ -132,7 +132,8 @@ class Domain:
 
     sizes: per axis the smallest and largest size of a random case.
     options: per option its values; a mapping draws the argument that a value stands for; a
-        function draws free text (the steps of a program).
+        function draws free text (the steps of a program). What is no keyword of the call shapes
+        its inputs alone.
     smoke, core, full: accuracy cases per tier, each beside those of the tiers before it.
     coherent: whether with these options errors add up, whatever the input family.
     """

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +85,7 @@ class Operation:
     """One thing that a caller does: tensors in, keyword options, tensors out.
 
     given: keywords that every call has, each the size of an axis: ``{"heads": "hq"}``.
+    many: whether the last keyword of an operation of a program is a tuple of numbers.
     ``refusal``: what the operation must do instead when its precondition does not hold; such
     an operation raises an exception and changes nothing.
     """
@@ -94,6 +95,7 @@ class Operation:
     options: tuple[str, ...] = ()
     refusal: str | None = None
     given: Mapping[str, str] = field(default_factory=dict)
+    many: bool = False
 
     @property
     def signature(self) -> str:
@@ -105,6 +107,15 @@ class Operation:
         keywords = [*(f"{name}: {axis}" for name, axis in self.given.items()), *self.options]
         options = f", *, {', '.join(keywords)}" if keywords else ""
         return f"({inputs}{options}) -> {outputs or 'nothing'}"
+
+    def keywords(self, numbers: Sequence[int]) -> dict[str, int | tuple[int, ...]]:
+        """The keywords of a step with these numbers. Raises ValueError for too few or too many."""
+        single = self.options[:-1] if self.many else self.options
+        if len(numbers) < len(self.options) or (len(numbers) > len(single) and not self.many):
+            words = "".join(f"@{name}" for name in self.options) or "none"
+            raise ValueError(f"numbers {', '.join(map(str, numbers)) or 'none'}: wanted {words}")
+        found: dict[str, int | tuple[int, ...]] = dict(zip(single, numbers, strict=False))
+        return {**found, self.options[-1]: tuple(numbers[len(single) :])} if self.many else found
 
 
 def option_words(text: str) -> tuple[str, ...]:
@@ -120,9 +131,10 @@ def operation(
     refusal: str | None = None,
     given: Mapping[str, str] | None = None,
 ) -> Operation:
-    """An :class:`Operation` from its three lines of text."""
+    """An :class:`Operation` from its three lines of text; ``sequences...`` is many numbers."""
     tensors = parse_tensors(inputs), parse_tensors(outputs)
-    return Operation(*tensors, option_words(options), refusal, given or {})
+    many, words = options.endswith("..."), option_words(options.removesuffix("..."))
+    return Operation(*tensors, words, refusal, given or {}, many)
 
 
 @dataclass(frozen=True)
@@ -150,14 +162,25 @@ class Call:
         return _axes(self.operations)
 
 
+class Word(NamedTuple):
+    """A step of a program: the operation, the length of its stream axis, its keywords."""
+
+    operation: str
+    length: int
+    options: Mapping[str, int | tuple[int, ...]]
+
+
 @dataclass(frozen=True)
 class Program:
     """A call with state: a constructor (its axes as keywords, and ``dtype``) and operations.
 
     The option ``steps`` of a case is its program: operation names joined by dots, each with
-    the length of the stream axis behind it (``append5.attend.append1.attend``); a macro such
-    as ``decode3`` stands for its operations three times. An input family draws each stream
-    whole, and every step takes its next part.
+    the length of the stream axis behind it (``append5.attend.append1.attend``) and the numbers
+    that are its keywords (``append5@0.fork@0@1.attend@0@1``); a macro such as ``decode3`` stands
+    for its operations three times, each with the numbers behind it. An input family draws each
+    stream whole, and every step takes its next part.
+
+    holds: of the reference's object, what it holds by name (``tokens``), which cost formulas read.
     """
 
     new: tuple[str, ...]
@@ -165,6 +188,7 @@ class Program:
     stream: str
     macros: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     axis_defaults: Mapping[str, str] = field(default_factory=dict)
+    holds: Callable[[Any], Mapping[str, int]] = lambda state: {}
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -172,20 +196,31 @@ class Program:
         names = dict.fromkeys((*_axes(self.operations), *self.new))
         return tuple(name for name in names if name != self.stream)
 
-    def parse_steps(self, text: str) -> list[tuple[str, int]]:
-        """Operations with their stream lengths. Raises ValueError for an unknown one."""
-        steps: list[tuple[str, int]] = []
+    def parse_steps(self, text: str) -> list[Word]:
+        """The steps that a text stands for. Raises ValueError for what is none."""
+        steps: list[Word] = []
         for word in text.split("."):
-            match = re.fullmatch(r"([a-z_]+)(\d*)", word)
+            match = re.fullmatch(r"([a-z_]+)(\d*)((?:@\d+)*)", word)
             name, count = (match[1], int(match[2] or 1)) if match else (word, 1)
+            numbers = [int(number) for number in match[3].split("@")[1:]] if match else []
             if name in self.operations:
-                steps.append((name, count))
+                steps.append(self._word(name, count, numbers, text))
             elif name in self.macros:
-                steps.extend((part, 1) for _ in range(count) for part in self.macros[name])
+                parts = [self._word(part, 1, numbers, text) for part in self.macros[name]]
+                steps.extend(parts * count)
             else:
                 known = ", ".join((*self.operations, *self.macros))
                 raise ValueError(f"unknown operation {word!r} in steps {text!r}: wanted {known}")
         return steps
+
+    def _word(self, name: str, count: int, numbers: Sequence[int], text: str) -> Word:
+        operation = self.operations[name]
+        try:
+            options = operation.keywords(numbers)
+        except ValueError as error:
+            raise ValueError(f"{name} in steps {text!r}: {error}") from None
+        many = len(numbers) - len(operation.options) + 1
+        return Word(name, many if operation.many else count, options)
 
 
 _AXIS_ORDER = ("b", "h", "hq", "hkv", "tq", "tk", "t", "d", "dv")
@@ -210,6 +245,7 @@ class Growth:
     """How a count grows: as size ** exponent, where all ``axes`` have that size and the rest is the
     case's.
 
+    steps: of a program, its steps at a size ``{}``, of which the last one is counted.
     gap: how much lower the exponent of the next term is: of first reads, diagonals of causal tiles,
         Strassen's additions.
     tiles: those to take at each size, by role, where what lies on chip must stay the same. Only
@@ -221,6 +257,7 @@ class Growth:
     sizes: tuple[int, ...]
     gap: float = 1.0
     tiles: Elements | None = None
+    steps: str = ""
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip((0, *self.sizes), self.sizes, strict=False))
@@ -233,10 +270,15 @@ class Growth:
 
     def points(self, case: Case) -> list[Case]:
         """The case at each size."""
-        return [
-            replace(case, axes=tuple((n, size if n in self.axes else s) for n, s in case.axes))
-            for size in self.sizes
-        ]
+        return [self._point(case, size) for size in self.sizes]
+
+    def _point(self, case: Case, size: int) -> Case:
+        axes = tuple((n, size if n in self.axes else s) for n, s in case.axes)
+        options = {
+            **dict(case.options),
+            **({"steps": self.steps.format(size)} if self.steps else {}),
+        }
+        return replace(case, axes=axes, options=tuple(options.items()))
 
 
 @dataclass(frozen=True)
@@ -469,11 +511,21 @@ class Backward:
 
 @dataclass(frozen=True)
 class Step:
-    """One operation with its inputs as the caller passes them."""
+    """One operation with its inputs as the caller passes them.
+
+    sizes: of a program, the length of its stream axis.
+    """
 
     operation: str
     inputs: Mapping[str, Array]
     options: Mapping[str, Any]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """Options and inputs of integers, on which costs may depend."""
+        integers = {n: x for n, x in self.inputs.items() if np.asarray(x).dtype.kind in "iu"}
+        return {**self.options, **integers}
 
 
 @dataclass(frozen=True)
@@ -497,6 +549,8 @@ class Spec:
         whatever precision its inputs have. Operations with outputs return a record whose
         fields include them by name; ``accuracy`` reads the other fields.
     accuracy: how far off is still right: see :class:`~kernelproof.spec.accuracy.Accuracy`.
+    costs: of the call; of a program, of the operation that returns something. updates: of its other
+        operations by name.
     backward: what its gradients are, where it has any: the clauses that speak of them ask it of
         implementations which declare to have them.
     earlier: of a call that takes what another one left, that other one.
@@ -514,14 +568,13 @@ class Spec:
     mutants: tuple[Mutant, ...]
     backward: Backward | None = None
     earlier: Earlier | None = None
+    updates: Mapping[str, Costs] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         anchors = [clause.anchor for clause in self.clauses]
         if len(set(anchors)) != len(anchors):
             raise ValueError(f"spec {self.name}: two clauses share an anchor")
         metrics = {clause.metric for clause in self.clauses if clause.metric}
-        if metrics and isinstance(self.call, Program):
-            raise ValueError(f"spec {self.name}: costs of a program are not counted yet")
         if (self.backward is None) == any(c.check == "gradients" for c in self.clauses):
             raise ValueError(
                 f"spec {self.name}: clauses about gradients want backward=..., and it wants them"
@@ -582,10 +635,19 @@ class Spec:
         case: Case,
         options: Mapping[str, Any] | None = None,
         tiles: Mapping[str, int] | None = None,
+        *,
+        held: Mapping[str, int] | None = None,
     ) -> Sizes:
-        """What cost formulas read, for a case with its drawn options and for given tiles."""
+        """What cost formulas read, for a case with its drawn options and tables, for given tiles,
+        and of a program for what it holds."""
         item = FORMATS[case.dtype].bytes
-        return Sizes(dict(case.axes), options or {}, item, tiles or {})
+        return Sizes({**dict(case.axes), **(held or {})}, options or {}, item, tiles or {})
+
+    def costs_of(self, operation: str) -> Costs | None:
+        """The costs of an operation, if the spec says any."""
+        if operation in self.updates:
+            return self.updates[operation]
+        return self.costs if self.call.operations[operation].outputs else None
 
     @property
     def signatures(self) -> list[str]:
@@ -596,7 +658,7 @@ class Spec:
         ]
 
     def option_names(self) -> tuple[str, ...]:
-        """Keyword options of the call. A program's constructor and operations have none."""
+        """Keyword options of the call. Those of a program's operations are part of its steps."""
         return self.call.operations["call"].options if isinstance(self.call, Call) else ()
 
     @property
@@ -620,7 +682,9 @@ class Spec:
                 name: self.domain.draw_option(name, value, rng, sizes)
                 for name, value in options.items()
             }
-            return [Step("call", draw(rng, shapes, drawn), drawn)]
+            known = (*self.given, *self.option_names())
+            kept = {name: value for name, value in drawn.items() if name in known}
+            return [Step("call", draw(rng, shapes, drawn), kept)]
         return self._program_steps(self.call, str(options["steps"]), draw, rng, sizes)
 
     def _program_steps(
@@ -634,15 +698,15 @@ class Spec:
         steps = program.parse_steps(text)
         taken = {t.name: 0 for o in program.operations.values() for t in o.inputs}
         total = {
-            t.name: (t, sum(n for name, n in steps if name == operation_name))
-            for operation_name, o in program.operations.items()
+            t.name: (t, sum(step.length for step in steps if step.operation == name))
+            for name, o in program.operations.items()
             for t in o.inputs
         }
         whole = draw(
             rng, {n: t.shape({**sizes, program.stream: c}) for n, (t, c) in total.items()}, {}
         )
         result = []
-        for name, count in steps:
+        for name, count, options in steps:
             inputs = {}
             for tensor in program.operations[name].inputs:
                 axis, start = tensor.axes.index(program.stream), taken[tensor.name]
@@ -650,5 +714,5 @@ class Spec:
                 part[axis] = slice(start, start + count)
                 inputs[tensor.name] = np.ascontiguousarray(whole[tensor.name][tuple(part)])
                 taken[tensor.name] += count
-            result.append(Step(name, inputs, {}))
+            result.append(Step(name, inputs, options, {program.stream: count}))
         return result

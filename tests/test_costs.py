@@ -63,7 +63,7 @@ class Gates:
         counts = read_reply(*answer, runs=1, steps=1).runs[0][0].counts
         tiles, problem = read_tiles(each.tiles, counts)
         assert not problem
-        return each.spec.sizes(point, steps[0].options, tiles), tiles, counts
+        return each.spec.sizes(point, steps[0].tables, tiles), tiles, counts
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,13 @@ class Meter:
     """Counts of one call, and the storages of its inputs, for every meter that sees the call.
 
     ``inputs``: the tensors that hold the storages of the inputs, whole, by role.
+    ``before``: of an earlier step of the same object, which may have kept what it made.
     """
 
-    def __init__(self, inputs: Mapping[str, torch.Tensor]) -> None:
+    def __init__(self, inputs: Mapping[str, torch.Tensor], before: Meter | None = None) -> None:
         self.counts = Counts()
         self.inputs = inputs
-        self._known: dict[int, StorageWeakRef] = {}
+        self._known: dict[int, StorageWeakRef] = before._known if before else {}
         self._starts: list[int] = []
         self._inputs: list[Input] = []
         whole = [Input(name, tensor) for name, tensor in inputs.items() if tensor.numel()]

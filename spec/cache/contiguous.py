@@ -2,48 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
-
 from kernelproof.reference.cache.contiguous import Contiguous
-from kernelproof.spec.contracts.attention.families import FAMILIES
 from kernelproof.spec.contracts.attention.spread import SOFTMAX
-from kernelproof.spec.contracts.cache.clauses import CACHE_CLAUSES
+from kernelproof.spec.contracts.cache.clauses import cache_clauses, cache_costs
+from kernelproof.spec.contracts.cache.costs import APPEND, ATTEND
 from kernelproof.spec.contracts.cache.mutants import CACHE_MUTANTS
-from kernelproof.spec.contracts.captured import check_captured
-from kernelproof.spec.domain import Domain, Scalar
-from kernelproof.spec.language import Costs, Program, Spec, operation
+from kernelproof.spec.contracts.cache.programs import cache_domain, cache_program
+from kernelproof.spec.language import Clause, Spec
 
-program = Program(
-    new=("b", "hkv", "d", "capacity"),
-    operations={
-        "append": operation(
-            "k: b hkv t d, v: b hkv t d", refusal="the tokens do not fit the capacity"
-        ),
-        "attend": operation("q: b hq t d", outputs="out: b hq t d, lse: b hq t float32"),
-    },
-    stream="t",
-    macros={"decode": ("append", "attend")},
-)
-
-
-def _constrain(x: dict[str, int], options: Mapping[str, Scalar], family: str) -> None:
-    if "steps" not in options:
-        raise ValueError("a case of a program wants its steps, as in steps-append5.attend")
-    steps = program.parse_steps(str(options["steps"]))
-    if x["hkv"] == 0 or x["hq"] % x["hkv"]:
-        raise ValueError(f"hq{x['hq']} is not a multiple of hkv{x['hkv']}")
-    if family == "captured":
-        check_captured(x, sum(n for _, n in steps))
-
-
-def _random_steps(rng: np.random.Generator) -> str:
-    words = [f"append{rng.integers(1, 40)}"]
-    for _ in range(rng.integers(1, 8)):
-        words += [(f"append{rng.integers(1, 40)}", "attend", "decode3")[rng.integers(3)]]
-    return ".".join([*words, "attend"])
-
+program = cache_program("capacity", refusal="the tokens do not fit the capacity")
 
 spec = Spec(
     name="cache.contiguous",
@@ -52,10 +19,8 @@ spec = Spec(
     call=program,
     reference=Contiguous,
     accuracy=SOFTMAX,
-    domain=Domain(
-        sizes={"b": (1, 3), "hq": (1, 6), "hkv": (1, 3), "d": (8, 80), "capacity": (1, 200)},
-        families={n: f for n, f in FAMILIES.items() if n != "masked-huge"},  # there is no mask
-        options={"steps": _random_steps},
+    domain=cache_domain(
+        program,
         smoke=(
             "b2.hq4.hkv2.d64.capacity64/steps-append5.attend.decode7/normal",
             "b1.hq1.hkv1.d32.capacity40/steps-append33.attend.append7.attend/large-logit",
@@ -71,18 +36,30 @@ spec = Spec(
             "b1.hq8.hkv4.d32.capacity256/steps-append128.decode16/captured",
         ),
         full=("b1.hq4.hkv2.d128.capacity1100/steps-append1000.decode64/normal",),
-        constrain=_constrain,
     ),
-    costs=Costs(
-        # one attend over a full cache: a step is linear in the tokens, the prefix not recomputed
-        flops=lambda x: 4 * x.b * x.hq * x.capacity * x.d,
-        useful=lambda x: 4 * x.b * x.hq * x.capacity * x.d,
-        exps=lambda x: x.b * x.hq * x.capacity,
-        compulsory=lambda x: 2 * x.b * (x.hkv * x.capacity + x.hq) * x.d * x.item,
-        traffic=lambda x: 2 * x.b * (x.hkv * x.capacity + x.hq) * x.d * x.item,
-        cap=lambda x: 4 * x.b * (x.hkv * x.capacity + x.hq) * x.d * x.item,
-        memory=lambda x: 2 * x.b * x.hkv * x.capacity * x.d * x.item,
+    costs=ATTEND,
+    updates={"append": APPEND},
+    clauses=(
+        *cache_clauses("capacity"),
+        Clause(
+            "cache.full",
+            "A cache filled to its capacity is right, to the last slot.",
+            "semantics",
+            smoke=("b2.hq4.hkv2.d32.capacity33/steps-append32.decode1/normal",),
+            core=("b1.hq1.hkv1.d16.capacity1/steps-decode1/normal",),
+        ),
+        Clause(
+            "cache.overflow",
+            "An append beyond the capacity raises an exception and leaves the cache as it was.",
+            "semantics",
+            smoke=(
+                "b2.hq4.hkv2.d32.capacity8/"
+                "steps-append6.append3.attend.append2.attend.append1.attend/normal",
+                "b1.hq2.hkv1.d32.capacity4/steps-append5.attend/normal",
+            ),
+            core=("b1.hq2.hkv2.d64.capacity16/steps-append16.append1.decode1.attend/normal",),
+        ),
+        *cache_costs("capacity"),
     ),
-    clauses=CACHE_CLAUSES,
     mutants=CACHE_MUTANTS,
 )

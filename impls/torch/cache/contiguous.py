@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from kernelproof.impls.registration import implementation
+from kernelproof.impls.torch.cache.attention import attend
 
 
 @implementation(
@@ -45,13 +44,4 @@ class Contiguous:
 
     def attend(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """Attention of q: b hq t d over all tokens: out like q, lse: b hq t."""
-        b, hq, t, d = q.shape
-        hkv = self.k.shape[1]
-        wide = torch.promote_types(q.dtype, torch.float32)
-        # the g query heads of a group read its keys once: b hkv (g t) d
-        grouped = q.reshape(b, hkv, hq // hkv * t, d)
-        k, v = self.k[:, :, : self.tokens].to(wide), self.v[:, :, : self.tokens].to(wide)
-        scores = grouped.to(wide) @ k.transpose(-2, -1) / math.sqrt(d)
-        lse = torch.logsumexp(scores, -1)
-        weights = torch.exp(scores - lse[..., None])
-        return (weights @ v).to(q.dtype).reshape(q.shape), lse.reshape(b, hq, t)
+        return attend(q, self.k[:, :, : self.tokens], self.v[:, :, : self.tokens])

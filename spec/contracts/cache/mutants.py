@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from kernelproof.reference.attention.grouped_query import grouped_query
 from kernelproof.reference.cache.contiguous import Contiguous
+from kernelproof.reference.cache.rolling import Rolling
 from kernelproof.spec.contracts.attention.mutants import ROUNDING_MUTANTS
 from kernelproof.spec.language import Outputs, mutants, rounding_mutants
 
@@ -45,6 +46,52 @@ def _one_slot_too_many(k: Array, v: Array, g: int) -> tuple[Array, Array]:
 
 def _heads_modulo(k: Array, v: Array, g: int) -> tuple[Array, Array]:
     return np.tile(k, (1, g, 1, 1)), np.tile(v, (1, g, 1, 1))
+
+
+def _tokens(change: Callable[[Rolling], list[int] | None]) -> Any:
+    """The bug that attends over these of all tokens that were ever appended."""
+
+    def model(reference: Any, x: Mapping[str, Any], options: Mapping[str, Any]) -> Outputs | None:
+        cache: Rolling = reference.__self__
+        held = change(cache) if cache.every_k.shape[2] > cache.window else None
+        if held is None:
+            return None
+        changed = grouped_query(x["q"], cache.every_k[:, :, held], cache.every_v[:, :, held])
+        return {"out": changed.out, "lse": changed.lse}
+
+    return model
+
+
+def _newest(cache: Rolling, count: int) -> list[int]:
+    tokens = cache.every_k.shape[2]
+    return list(range(max(tokens - count, 0), tokens))
+
+
+def _newest_not_written(cache: Rolling) -> list[int]:
+    """In its slot lies the token that has left the window."""
+    newest = cache.every_k.shape[2] - 1
+    return [*_newest(cache, cache.window)[:-1], newest - cache.window]
+
+
+def _last_slot_stale(cache: Rolling) -> list[int]:
+    """Slots are taken modulo window - 1; in the last one stays its first token."""
+    return [*_newest(cache, cache.window - 1), cache.window - 1]
+
+
+def _up_to_the_newest_slot(cache: Rolling) -> list[int] | None:
+    """As if slots were in the order of tokens: those before the newest one's, and it."""
+    slot = (cache.every_k.shape[2] - 1) % cache.window
+    return _newest(cache, slot + 1) if slot + 1 < cache.window else None
+
+
+def _behind_the_wrap_lost(cache: Rolling) -> list[int] | None:
+    """Of the last append what goes beyond the last slot is not written: its slots are stale."""
+    tokens, kept = cache.every_k.shape[2], min(cache.added, cache.window)
+    lost = (tokens - kept) % cache.window + kept - cache.window
+    if lost <= 0:
+        return None
+    held = _newest(cache, cache.window)
+    return held[:-lost] + [token - cache.window for token in held[-lost:]]
 
 
 def _empty_attend_nan(reference: Any, x: Mapping[str, Any], options: Any) -> Outputs | None:
@@ -110,3 +157,33 @@ CACHE_MUTANTS = (
         harmless="they are bfloat16",
     ),
 )
+
+WINDOW_MUTANTS = mutants(
+    {
+        "window-one-more": (
+            "one token that has left the window is read",
+            _tokens(lambda cache: _newest(cache, cache.window + 1)),
+        ),
+        "window-ignored": (
+            "every token is read, whatever the window",
+            _tokens(lambda cache: _newest(cache, cache.every_k.shape[2])),
+        ),
+        "newest-not-written": (
+            "the newest token is not written: its slot holds the one that has left the window",
+            _tokens(_newest_not_written),
+        ),
+        "slot-modulo-short": (
+            "slots are taken modulo window - 1: the last one keeps its first token",
+            _tokens(_last_slot_stale),
+        ),
+        "order-assumed": (
+            "after a wrap only slots up to the newest token's are read",
+            _tokens(_up_to_the_newest_slot),
+        ),
+        "behind-the-wrap-lost": (
+            "of an append that goes beyond the last slot the rest is not written to the first ones",
+            _tokens(_behind_the_wrap_lost),
+        ),
+    }
+)
+"""What goes wrong where tokens leave a window."""
