@@ -91,6 +91,10 @@ def test(
         str | None, typer.Option(metavar="N", help="Seed of the inputs, or 'random'.")
     ] = None,
     case: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this case.")] = None,
+    fuzz: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="N random cases of each instead of a tier's; shrinks."),
+    ] = None,
     require: Annotated[
         str | None, typer.Option(metavar="PRESET", help="Fail looser roundings.")
     ] = None,
@@ -139,6 +143,7 @@ def test(
         "tier": tier,
         "seed": seed,
         "case": case,
+        "fuzz": fuzz,
         "require": require,
         "returns": returns,
         "map": map_,

@@ -33,6 +33,7 @@ _USUAL = {
     "r": 1024,
     "e": 1024,
     "capacity": 1024,
+    "window": 1024,
 }
 _SAMPLE = 128  # length of the case that bounds are shown for
 _MEANT = {
@@ -59,6 +60,7 @@ def explain(name: str, words: Sequence[str]) -> dict[str, Any]:
     spec = load_spec(name)
     case, options, tiles = _read(spec, words)
     dtype, axes, x = case.dtype, dict(case.axes), spec.sizes(case, options, tiles)
+    held = {name: size for name, size in x.axes.items() if name not in axes}
     best = {**spec.costs.best_tiles(x), **tiles}
     x = x.with_tiles(**best)
     costs = {metric: int(getattr(spec.costs, metric)(x)) for metric in _MEANT}
@@ -69,7 +71,7 @@ def explain(name: str, words: Sequence[str]) -> dict[str, Any]:
         "definition": inspect.getdoc(inspect.getmodule(spec.reference)) or "",
         "call": spec.signatures,
         "dtype": dtype,
-        "axes": axes,
+        "axes": {**axes, **held},
         "options": options,
         "tiles": best,
         "costs": costs,

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from kernelproof.conformance.standing import Standing, standings
-from kernelproof.conformance.suite import Suite
+from kernelproof.conformance.suite import Fuzzed, Planned, Suite
 from kernelproof.conformance.verdict import Result, Verdict
 from kernelproof.spec.catalogue import load_spec
 from kernelproof.spec.contracts.integrity import (
@@ -72,10 +72,11 @@ def _wrapped(label: str, text: str) -> list[str]:
 class Progress:
     """One line that is written over on a terminal; one line per implementation elsewhere."""
 
-    def __init__(self, writer: Any, total: int, suite: Suite) -> None:
-        self._writer, self._total, self._done = writer, total, 0
+    def __init__(self, writer: Any, items: Sequence[Planned | Fuzzed]) -> None:
+        self._writer, self._total, self._done = writer, len(items), 0
         self._left = Counter(
-            (p.implementation.name, p.implementation.spec.name, p.backend) for p in suite.plan()[0]
+            (each.implementation.name, each.implementation.spec.name, each.backend)
+            for each in items
         )
         self._failing: Counter[tuple[str, str, str]] = Counter()
 
@@ -215,7 +216,7 @@ def _row(cells: Sequence[str], widths: Sequence[int], words: Collection[int] = r
 
 def _notes(standing: Standing) -> list[str]:
     """Why checks were not run or not measured, and which clauses nothing showed."""
-    words = []
+    words = [f"{standing.fuzzed}, none fails"] if standing.fuzzed and not standing.failed else []
     if standing.reasons:
         reasons = standing.reasons.most_common(4)
         words.append("unsupported: " + "; ".join(f"{reason} ({n})" for reason, n in reasons))
@@ -256,4 +257,5 @@ def _ending(suite: Suite, results: Sequence[Result]) -> list[str]:
     ran = any(r.check != "registration" for r in results)
     words = f"{failing} failing" if failing else "all pass" if ran else "nothing selected"
     checks = "1 check" if len(results) == 1 else f"{len(results):,} checks"
-    return [f"{checks}, {words}; tier {settings.tier}{seed}"]
+    what = f"fuzz {settings.fuzz}" if settings.fuzz else f"tier {settings.tier}"
+    return [f"{checks}, {words}; {what}{seed}"]

@@ -14,7 +14,7 @@ from kernelproof.conformance import record
 from kernelproof.conformance import report as reporting
 from kernelproof.conformance.client import WorkerUnavailable
 from kernelproof.conformance.plugin import option
-from kernelproof.conformance.suite import Planned, Registered, Settings, Suite, UsageError
+from kernelproof.conformance.suite import Fuzzed, Planned, Registered, Settings, Suite, UsageError
 from kernelproof.conformance.verdict import Result, Verdict
 
 EXIT_INCONCLUSIVE = 7
@@ -75,7 +75,7 @@ class Session:
             raise Infrastructure(str(error)) from None
         if self._console:
             writer = self._config.get_terminal_writer()
-            self._progress = reporting.Progress(writer, len(self.plan[0]), self.suite)
+            self._progress = reporting.Progress(writer, [*self.plan[0], *self.suite.fuzzed()])
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -86,9 +86,11 @@ class Session:
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
         """Give a check function its items."""
         check = metafunc.function.__name__.removeprefix("test_")
-        items: Sequence[Planned | Registered] = (
+        items: Sequence[Planned | Fuzzed | Registered] = (
             self.suite.registrations()
             if check == "registration"
+            else self.suite.fuzzed()
+            if check == "fuzz"
             else [p for p in self.plan[0] if p.clause.check == check]
         )
         metafunc.parametrize("conformance_check", items, ids=[i.id for i in items], indirect=True)
@@ -97,10 +99,10 @@ class Session:
         """Drop what pytest makes of a check without items: a test that only skips."""
         items[:] = [i for i in items if not i.name.endswith("[NOTSET]")]
 
-    def run(self, node: Any, item: Planned | Registered) -> None:
+    def run(self, node: Any, item: Planned | Fuzzed | Registered) -> None:
         """Run one item: the outcome of a pytest test from a verdict."""
         try:
-            result = item.result if isinstance(item, Registered) else self.suite.check(item)
+            result = self._result(item)
         except WorkerUnavailable as error:
             raise Infrastructure(str(error)) from None
         node.kernelproof_result = result.to_json()
@@ -110,6 +112,11 @@ class Session:
             pytest.fail(reporting.failure_text(result), pytrace=False)
         if result.verdict is Verdict.UNMEASURED:
             pytest.skip(f"unmeasured: {result.message}")
+
+    def _result(self, item: Planned | Fuzzed | Registered) -> Result:
+        if isinstance(item, Registered):
+            return item.result
+        return self.suite.fuzz(item) if isinstance(item, Fuzzed) else self.suite.check(item)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Collect results, from this process or from those of pytest-xdist."""
@@ -183,6 +190,7 @@ def _options(config: pytest.Config) -> dict[str, Any]:
         "returns",
         "map",
         "gradients",
+        "fuzz",
         "timeout",
         "import-timeout",
         "memory",

@@ -31,6 +31,7 @@ class Standing:
         that the implementation does not declare, or about a cost that could not be measured here.
     costs: per metric the largest ratio of what was counted to its bound.
     exponents: per clause of complexity, by its last word, with which power the count grew.
+    fuzzed: how many random cases were judged, in words.
     """
 
     spec: str
@@ -48,6 +49,7 @@ class Standing:
     reasons: Counter[str]
     unmeasured: str
     uncounted: tuple[str, ...]
+    fuzzed: str
     seconds: float
 
     @property
@@ -91,6 +93,7 @@ def _standing(
     # of these the ratio is no error of a result
     apart = ("costs", "complexity", "properties")
     measured = [r for r in results if r.ratio is not None and r.check not in apart]
+    fuzzed = next((r.message for r in results if r.check == "fuzz" and r.ratio is not None), "")
     unmeasured = [r.message for r in results if r.verdict is Verdict.UNMEASURED]
     implementation = next(i for i in suite.implementations if (i.spec.name, i.name) == (spec, name))
     missing = _missing(implementation, results)
@@ -127,6 +130,7 @@ def _standing(
                 if r.verdict is Verdict.UNMEASURED and (metric := _metric(r))
             )
         ),
+        fuzzed=fuzzed,
         seconds=sum(r.seconds for r in results),
     )
 

@@ -7,6 +7,7 @@ import glob
 import os
 import secrets
 import shlex
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,7 @@ class Settings:
     seed: str = "0"
     require: str | None = None
     cases: tuple[str, ...] = ()
+    fuzz: int = 0
     limits: WorkerLimits = field(default_factory=WorkerLimits)
 
     @classmethod
@@ -86,6 +88,7 @@ class Settings:
             seed=str(secrets.randbits(64)) if seed == "random" else seed,
             require=options.get("require"),
             cases=tuple(dict.fromkeys(options.get("cases") or ())),
+            fuzz=_count("--fuzz", options.get("fuzz")),
             limits=WorkerLimits(
                 call_seconds=_positive("--timeout", options["timeout"]),
                 import_seconds=_positive("--import-timeout", options["import_timeout"]),
@@ -116,6 +119,15 @@ def _positive(option: str, value: Any, least: float = 0) -> float:
             f"{option} {value}: wanted {f'at least {least:g}' if least else 'above 0'}"
         )
     return number
+
+
+def _count(option: str, value: Any) -> int:
+    """A number of cases; 0 where the option is not given."""
+    if value is None:
+        return 0
+    if not str(value).isdecimal() or int(value) == 0:
+        raise UsageError(f"{option} {value}: wanted how many random cases, a whole number above 0")
+    return int(value)
 
 
 def _targets(options: dict[str, Any], specs: tuple[str, ...]) -> tuple[Target, ...]:
@@ -171,6 +183,19 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Fuzzed:
+    """Random cases of one implementation on one backend, all of them one check."""
+
+    implementation: Capabilities
+    backend: str
+
+    @property
+    def id(self) -> str:
+        """spec/implementation/backend."""
+        return f"{self.implementation.spec.name}/{self.implementation.name}/{self.backend}"
+
+
+@dataclass(frozen=True)
 class Registered:
     """One check of a registration: that a target loads, that a precision is what is required."""
 
@@ -187,6 +212,22 @@ def select_cases(spec: Spec, clause: Clause, tier: str, dtypes: Sequence[str]) -
         for point in points:
             if clause.dtypes is None or dtype in clause.dtypes:
                 yield spec.case(f"{dtype}/{point}")
+
+
+def judging(implementation: Capabilities, backend: str, case: Case) -> list[Clause]:
+    """The clauses that speak of any case like this one, in no list of theirs: accuracy, gradients,
+    costs, and the properties that fit it."""
+    found: list[Clause] = []
+    for clause in implementation.spec.clauses:
+        general = clause.check in ("accuracy", "gradients") and clause.check not in (
+            each.check for each in found
+        )
+        counted = clause.check == "costs" and backend in METERED and case.layout == "contiguous"
+        related = clause.relation is not None and clause.relation.fits(case)
+        fits = general or counted or related
+        if fits and not implementation.unsupported(case, clause):
+            found.append(clause)
+    return found
 
 
 class Suite:
@@ -318,6 +359,8 @@ class Suite:
 
         Implementations of a spec take turns case by case: they share its reference and bound.
         """
+        if self.settings.fuzz:
+            return [], []
         planned: list[Planned] = []
         outside: list[Result] = []
         specs: dict[str, list[tuple[Capabilities, str]]] = {}
@@ -329,7 +372,7 @@ class Suite:
                 for implementation, backend in selected:
                     if clause.metric and backend not in METERED:
                         continue
-                    for case in self._cases(implementation, clause):
+                    for case in self._cases(implementation, backend, clause):
                         item = Planned(implementation, backend, case, clause)
                         turns.setdefault(case, []).append(item)
                 for item in (item for items in turns.values() for item in items):
@@ -340,11 +383,13 @@ class Suite:
                         planned.append(item)
         return planned, outside
 
-    def _cases(self, implementation: Capabilities, clause: Clause) -> Iterator[Case]:
+    def _dtypes(self, implementation: Capabilities) -> list[str]:
+        wanted = self.settings.dtypes or implementation.dtypes
+        return [dtype for dtype in implementation.dtypes if dtype in wanted]
+
+    def _cases(self, implementation: Capabilities, backend: str, clause: Clause) -> Iterator[Case]:
         spec, settings = implementation.spec, self.settings
-        dtypes = [
-            d for d in implementation.dtypes if d in (settings.dtypes or implementation.dtypes)
-        ]
+        dtypes = self._dtypes(implementation)
         if clause.growth:  # sizes do not know of dtypes: one shows it
             dtypes = [d for d in dtypes if d == "float32"] or dtypes[:1]
         if not settings.cases:
@@ -357,10 +402,7 @@ class Suite:
             listed = [
                 c for c in spec.clauses if case in select_cases(spec, c, "full", [case.dtype])
             ]
-            accuracy = [c for c in spec.clauses if c.check == "accuracy"]
-            if case.dtype in implementation.gradients:
-                accuracy += [c for c in spec.clauses if c.check == "gradients"][:1]
-            if clause in (listed or accuracy):
+            if clause in (listed or judging(implementation, backend, case)):
                 yield case
 
     def registrations(self) -> list[Registered]:
@@ -393,6 +435,11 @@ class Suite:
                 )
                 yield Registered(f"{each.spec.name}/{each.name}/{backend}/{dtype}", result)
 
+    def fuzzed(self) -> list[Fuzzed]:
+        """The checks on random cases, where the options ask for any."""
+        chosen = self.selected() if self.settings.fuzz else ()
+        return [Fuzzed(each, backend) for each, backend in chosen]
+
     def check(self, planned: Planned) -> Result:
         """Run one check."""
         worker = self._worker(planned.implementation.target, planned.backend)
@@ -400,6 +447,41 @@ class Suite:
             planned.implementation, worker, planned.backend, planned.case, planned.clause
         )
         return replace(result, replay=self._replay(planned))
+
+    def fuzz(self, fuzzed: Fuzzed) -> Result:
+        """Random cases, as many as the options say; the result is that of the one to look at."""
+        from kernelproof.conformance.fuzzing import chosen_from, fuzz
+
+        implementation, backend = fuzzed.implementation, fuzzed.backend
+
+        def results(case: Case) -> Iterator[Result]:
+            for clause in chosen_from(case, list(judging(implementation, backend, case))):
+                yield self.check(Planned(implementation, backend, case, clause))
+
+        start = time.perf_counter()
+        judged, found = fuzz(
+            implementation,
+            self._dtypes(implementation),
+            self.settings.fuzz,
+            self.settings.seed,
+            results,
+        )
+        seconds = time.perf_counter() - start
+        if found is None:
+            return Result(
+                check="fuzz",
+                spec=implementation.spec.name,
+                implementation=implementation.name,
+                backend=backend,
+                dtype="",
+                case="",
+                clause="",
+                verdict=Verdict.UNSUPPORTED,
+                message=f"of {self.settings.fuzz:,} random cases none is within what is claimed",
+                seconds=seconds,
+            )
+        message = f"{judged:,} random cases" if not found.verdict.failing else found.message
+        return replace(found, check="fuzz", message=message, seconds=seconds)
 
     def _replay(self, planned: Planned) -> str:
         """The command that runs this one check again."""

@@ -44,21 +44,27 @@ REPEATING = ("expanded", "repeated")
 @dataclass(frozen=True)
 class Family:
     """How numbers are drawn. ``generic`` families have independent rounding errors; on the
-    others (coherent) errors may add up, and only worst-case bounds hold."""
+    others (coherent) errors may add up, and only worst-case bounds hold. ``special`` ones hold
+    NaN or infinities: they are for the clauses that say what follows, and no random case has one.
+    """
 
     name: str
     sentence: str
     draw: Draw
     generic: bool = False
+    special: bool = False
 
 
 def families(
-    *, generic: Mapping[str, tuple[str, Draw]], coherent: Mapping[str, tuple[str, Draw]]
+    *,
+    generic: Mapping[str, tuple[str, Draw]],
+    coherent: Mapping[str, tuple[str, Draw]],
+    special: Mapping[str, tuple[str, Draw]] | None = None,
 ) -> Mapping[str, Family]:
     """Families from a table: name to sentence and draw function."""
     return {
-        name: Family(name, sentence, draw, generic=table is generic)
-        for table in (generic, coherent)
+        name: Family(name, sentence, draw, generic=table is generic, special=table is special)
+        for table in (generic, coherent, special or {})
         for name, (sentence, draw) in table.items()
     }
 
@@ -180,7 +186,7 @@ class Domain:
                 if callable(values) or rng.random() < 0.5
             }
             generic = [name for name, family in self.families.items() if family.generic]
-            case = _make_case(
+            case = make_case(
                 str(rng.choice(list(self.dtypes))),
                 sizes,
                 options,
@@ -199,7 +205,7 @@ def _log_uniform(rng: np.random.Generator, low: int, high: int) -> int:
     return int(np.exp(rng.uniform(np.log(low), np.log(high + 1))))
 
 
-def _make_case(
+def make_case(
     dtype: str,
     sizes: Mapping[str, int],
     options: Mapping[str, Scalar],
@@ -207,6 +213,7 @@ def _make_case(
     layout: str,
     defaults: Mapping[str, str],
 ) -> Case:
+    """A case from its parts; an axis as large as its default is left out of the id."""
     hidden = tuple(axis for axis, source in defaults.items() if sizes[axis] == sizes[source])
     return Case(dtype, tuple(sizes.items()), tuple(options.items()), family, layout, hidden)
 
@@ -232,7 +239,7 @@ def parse_case(text: str, axes: Sequence[str], defaults: Mapping[str, str], doma
             )
     sizes = _parse_sizes(text, sizes_text, axes, defaults)
     options = _parse_options(text, options_text, domain)
-    case = _make_case(dtype, sizes, options, family, layout, defaults)
+    case = make_case(dtype, sizes, options, family, layout, defaults)
     domain.check(case)
     return case
 

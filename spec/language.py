@@ -181,6 +181,7 @@ class Program:
     stream whole, and every step takes its next part.
 
     holds: of the reference's object, what it holds by name (``tokens``), which cost formulas read.
+    full: the axes, or product of axes, that these are when it is full.
     """
 
     new: tuple[str, ...]
@@ -189,6 +190,7 @@ class Program:
     macros: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     axis_defaults: Mapping[str, str] = field(default_factory=dict)
     holds: Callable[[Any], Mapping[str, int]] = lambda state: {}
+    full: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -639,9 +641,12 @@ class Spec:
         held: Mapping[str, int] | None = None,
     ) -> Sizes:
         """What cost formulas read, for a case with its drawn options and tables, for given tiles,
-        and of a program for what it holds."""
-        item = FORMATS[case.dtype].bytes
-        return Sizes({**dict(case.axes), **(held or {})}, options or {}, item, tiles or {})
+        and of a program for what it holds: without ``held`` of one step on a full one."""
+        item, axes = FORMATS[case.dtype].bytes, dict(case.axes)
+        if isinstance(self.call, Program) and held is None:
+            full = {name: prod(axes[a] for a in factors(p)) for name, p in self.call.full.items()}
+            held = {self.call.stream: 1, **full}
+        return Sizes({**axes, **(held or {})}, options or {}, item, tiles or {})
 
     def costs_of(self, operation: str) -> Costs | None:
         """The costs of an operation, if the spec says any."""

@@ -22,6 +22,7 @@ from kernelproof.spec.language import (
     Clause,
     Program,
     Sizes,
+    Word,
     operation,
     parse_tensors,
 )
@@ -337,20 +338,35 @@ def test_the_memory_of_standard_attention_grows_with_the_square_and_of_flash_wit
 
 @SMALL
 @given(*[st.integers(1, 3)] * 4, st.integers(1, 9), st.sampled_from([2, 4, 8]))
-def test_one_step_of_a_full_cache_reads_every_token_once(b, hkv, g, d, capacity, item):
-    got = costs(CACHE, item=item, b=b, hq=hkv * g, hkv=hkv, d=d, capacity=capacity)
-    assert got["flops"] == count_attention(b, hkv * g, 1, capacity, d, d)[0]
-    assert got["exps"] == b * hkv * g * capacity
-    tokens, query_and_out = 2 * b * hkv * capacity * d * item, 2 * b * hkv * g * d * item
-    assert got["memory"] == tokens
-    assert got["traffic"] == got["compulsory"] == tokens + query_and_out
+def test_one_step_of_a_cache_reads_every_token_once(b, hkv, g, d, tokens, item):
+    got = costs(CACHE, item=item, b=b, hq=hkv * g, hkv=hkv, d=d, t=1, tokens=tokens)
+    flops = count_attention(b, hkv * g, 1, tokens, d, d)[0]
+    assert got["flops"] == got["useful"] == flops
+    assert got["exps"] == 2 * b * hkv * g * tokens
+    held, query_and_out = 2 * b * hkv * tokens * d * item, 2 * b * hkv * g * d * item
+    assert got["compulsory"] == held + query_and_out + b * hkv * g * max(item, 4)
+    assert got["traffic"] > got["compulsory"]
 
 
-def test_a_cache_shrinks_by_the_group_size():
-    sizes = {"b": 1, "hq": 96, "d": 128, "capacity": 2048}
-    full, shared = (costs(CACHE, hkv=hkv, **sizes)["memory"] for hkv in (96, 1))
-    assert full == 96 * shared
-    assert 96 * full == 19_327_352_832  # GPT-3: 96 layers of 4-byte numbers, 19.3 GB
+def test_an_append_moves_its_own_tokens_however_many_are_held():
+    sizes = {"b": 2, "hkv": 3, "d": 16, "t": 5}
+    few, many = (Sizes({**sizes, "tokens": tokens}, {}, 2) for tokens in (5, 5000))
+    form = CACHE.updates["append"].traffic
+    assert form(few) == form(many) == 2 * 2 * (2 * 3 * 5 * 16) * 2
+
+
+def test_of_an_append_longer_than_a_window_only_what_stays_must_be_moved():
+    sizes = {"b": 1, "hkv": 1, "d": 8, "t": 100}
+    form = SPECS["cache.rolling"].updates["append"].compulsory
+    assert form(Sizes({**sizes, "tokens": 30}, {}, 4)) == 2 * 2 * 30 * 8 * 4
+
+
+def test_a_decode_step_over_a_cache_shrinks_by_the_group_size():
+    sizes = {"b": 1, "hq": 96, "d": 128, "t": 1, "tokens": 2048}
+    full, shared = (costs(CACHE, hkv=hkv, **sizes)["compulsory"] for hkv in (96, 1))
+    own = costs(CACHE, hkv=1, **sizes | {"tokens": 0})["compulsory"] + 96 * 128 * 4
+    assert full - own == 96 * (shared - own)
+    assert 96 * (full - own) == 19_327_352_832  # GPT-3: 96 layers of 4-byte numbers, 19.3 GB
 
 
 def test_an_axis_that_a_formula_lacks_is_named():
@@ -427,7 +443,46 @@ PROGRAM = Program(
     ],
 )
 def test_the_steps_of_a_program_are_read_with_their_lengths(text, steps):
-    assert PROGRAM.parse_steps(text) == steps
+    assert PROGRAM.parse_steps(text) == [Word(name, length, {}) for name, length in steps]
+
+
+NAMED = Program(
+    new=("d",),
+    operations={
+        "append": operation("k: t d", options="sequence"),
+        "fork": operation("", options="source, target"),
+        "attend": operation("q: t d", outputs="out: t d", options="sequences..."),
+    },
+    stream="t",
+    macros={"decode": ("append", "attend")},
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("append5@3", [("append", 5, {"sequence": 3})]),
+        ("fork@0@1", [("fork", 1, {"source": 0, "target": 1})]),
+        ("attend@4@0@4", [("attend", 3, {"sequences": (4, 0, 4)})]),
+        ("decode@2", [("append", 1, {"sequence": 2}), ("attend", 1, {"sequences": (2,)})]),
+    ],
+)
+def test_the_numbers_of_a_step_are_its_keywords(text, steps):
+    assert NAMED.parse_steps(text) == [Word(*step) for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("append5", "append in steps 'append5': numbers none: wanted @sequence"),
+        ("fork@1@2@3", "fork in steps 'fork@1@2@3': numbers 1, 2, 3: wanted @source@target"),
+        ("append@0.attend", "attend in steps .*: numbers none: wanted @sequences"),
+        ("free@1", "unknown operation 'free@1' in steps 'free@1': wanted append, fork"),
+    ],
+)
+def test_a_step_with_other_numbers_than_its_operation_takes_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        NAMED.parse_steps(text)
 
 
 def test_the_axes_of_a_program_come_in_the_usual_order_without_its_stream():

@@ -163,11 +163,13 @@ FAMILIES: Mapping[str, Family] = families(
         "stagnant": ("equal weights, equal values: narrow sums stop growing", _changed(_stagnant)),
         "one-hot": ("saturated one-hot units: out averages the matching rows", _changed(_one_hot)),
         "beyond-65504": ("equal scores beyond float16's range", _changed(_beyond_float16)),
+        "masked-huge": ("keys that the mask hides hold 60000", _changed(_masked_huge)),
+        "captured": ("hidden states of a sentence encoder and its projections", _captured),
+    },
+    special={
         "nan-query": ("one query of the last batch is NaN", _nan_row("query")),
         "nan-key": ("one key of the last batch is NaN", _nan_row("key")),
         "nan-value": ("one value of the last batch is NaN", _nan_row("value")),
-        "masked-huge": ("keys that the mask hides hold 60000", _changed(_masked_huge)),
-        "captured": ("hidden states of a sentence encoder and its projections", _captured),
     },
 )
 

@@ -172,11 +172,13 @@ FAMILIES: Mapping[str, Family] = families(
         "sink": ("the first key takes most of the weight", _changed(_sink)),
         "one-hot": ("saturated one-hot logits: out averages the matching rows", _changed(_one_hot)),
         "beyond-65504": ("equal logits beyond float16's range", _changed(_beyond_float16)),
+        "masked-huge": ("keys that the mask hides hold 60000", _changed(_masked_huge)),
+        "captured": ("activations of a sentence encoder on a licence text", _captured),
+    },
+    special={
         "nan-query": ("one query row of the last head is NaN", _nan_row("q")),
         "nan-key": ("one key row of the last head is NaN", _nan_row("k")),
         "nan-value": ("one value row of the last head is NaN", _nan_row("v")),
-        "masked-huge": ("keys that the mask hides hold 60000", _changed(_masked_huge)),
-        "captured": ("activations of a sentence encoder on a licence text", _captured),
     },
 )
 

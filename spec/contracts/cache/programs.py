@@ -24,6 +24,7 @@ def cache_program(size: str, *, refusal: str | None = None) -> Program:
         stream="t",
         macros={"decode": ("append", "attend")},
         holds=lambda cache: {"tokens": cache.k.shape[2]},
+        full={"tokens": size},
     )
 
 

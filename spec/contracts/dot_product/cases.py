@@ -146,8 +146,10 @@ FAMILIES = families(
         "plateau": ("one token differs, the weights of the others are equal", _drawn(_plateau)),
         "one-hot": ("saturated one-hot logits: out averages equal tokens", _drawn(_one_hot)),
         "beyond-65504": ("equal logits beyond float16's range", _drawn(_beyond_float16)),
-        "nan-token": ("one token of the last sequence is NaN", _drawn(_nan_token)),
         "captured": ("keys of a sentence encoder on a licence text, as tokens", _captured),
+    },
+    special={
+        "nan-token": ("one token of the last sequence is NaN", _drawn(_nan_token)),
     },
 )
 

@@ -83,12 +83,14 @@ FAMILIES: Mapping[str, Family] = families(
         "stagnant": ("equal products: narrow sums stop growing", _stagnant),
         "bits": ("zeros and ones: every product and sum is exact", _bits),
         "identity": ("a of zeros and ones, b the identity", _identity),
-        "nonfinite": ("a NaN, infinities, infinity times zero", _nonfinite),
         "captured": ("hidden states of a sentence encoder times its weights", _captured),
+    },
+    special={
+        "nonfinite": ("a NaN, infinities, infinity times zero", _nonfinite),
     },
 )
 
-FINITE: Mapping[str, Family] = {n: f for n, f in FAMILIES.items() if n != "nonfinite"}
+FINITE: Mapping[str, Family] = {n: f for n, f in FAMILIES.items() if not f.special}
 """Those without NaN and infinities."""
 
 

@@ -96,7 +96,6 @@ FAMILIES: Mapping[str, Family] = families(
     coherent={
         "self": ("queries and keys are of the same tokens: self-attention", _changed(_self)),
         "stagnant": ("equal weights, equal tokens: narrow sums stop growing", _changed(_stagnant)),
-        "nan-token": ("one token of the last batch that queries is NaN", _changed(_nan_token)),
         "masked-large": (
             "tokens that the mask hides are 3000 times larger",
             _changed(_masked_large),
@@ -108,6 +107,9 @@ FAMILIES: Mapping[str, Family] = families(
             )
             for layer in LAYERS
         },
+    },
+    special={
+        "nan-token": ("one token of the last batch that queries is NaN", _changed(_nan_token)),
     },
 )
 

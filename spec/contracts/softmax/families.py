@@ -116,9 +116,11 @@ FAMILIES: Mapping[str, Family] = families(
         ),
         "masked": ("-inf here and there, and in two whole rows", _changed(_masked)),
         "padded": ("-inf behind the end of each row", _changed(_padded)),
+        "captured": ("attention scores of a sentence encoder on a licence text", _captured),
+    },
+    special={
         "nan": ("one NaN", _changed(_nan)),
         "infinity": ("one +inf", _changed(_infinity)),
-        "captured": ("attention scores of a sentence encoder on a licence text", _captured),
     },
 )
 
