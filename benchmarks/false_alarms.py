@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from kernelproof.conformance.capabilities import Capabilities
+from kernelproof.conformance.fuzzing import chosen_from
 from kernelproof.conformance.power import trials
 from kernelproof.conformance.simulation.families import right_variants
-from kernelproof.conformance.suite import METERED, Planned, Settings, Suite
+from kernelproof.conformance.suite import Planned, Settings, Suite, judging
 from kernelproof.conformance.verdict import Verdict
 from kernelproof.spec.catalogue import load_spec, with_derivatives
 from kernelproof.spec.language import Spec
@@ -94,21 +95,14 @@ def _run(
     clause = next(c for c in spec.clauses if c.check == "accuracy")
     rng = np.random.default_rng([*seed.encode(), len(implementation.name)])
     cases = spec.domain.random_cases(rng, spec.call.axes, spec.call.axis_defaults)
-    turns = itertools.count()
     claimed = (c for c in cases if not implementation.unsupported(c, clause))
     verdicts: Counter[str] = Counter()
     worst: dict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
     costs: dict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
     failing: list[str] = []
-    gradients = [c for c in spec.clauses if c.check == "gradients"][:1]
-    metered = [c for c in spec.clauses if c.check == "costs" and backend in METERED]
     right = (Verdict.PASS, Verdict.UNMEASURED)
     for case in itertools.islice(claimed, share):
-        accuracy = [clause, *(c for c in gradients if not implementation.unsupported(case, c))]
-        fitting = [c for c in spec.clauses if c.relation and c.relation.fits(case)]
-        chosen = [fitting[next(turns) % len(fitting)]] if fitting else []
-        judged = [c for c in (*metered, *chosen) if not implementation.unsupported(case, c)]
-        for each in [*accuracy, *judged] if case.layout == "contiguous" else accuracy:
+        for each in chosen_from(case, judging(implementation, backend, case)):
             result = suite.check(Planned(implementation, backend, case, each))
             if each.metric or each.relation:
                 key = each.metric or each.anchor

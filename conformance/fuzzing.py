@@ -85,41 +85,47 @@ class _Failed(Exception):
     """A case failed: what Hypothesis shrinks."""
 
 
-@st.composite
-def cases(draw: st.DrawFn, implementation: Capabilities, dtypes: Sequence[str]) -> Case:
+def cases(implementation: Capabilities, dtypes: Sequence[str]) -> st.SearchStrategy[Case]:
     """Cases of the domain of a spec, within the limits that an implementation declares."""
     spec, domain = implementation.spec, implementation.spec.domain
-    sizes = {
-        axis: draw(_sizes(domain, axis, implementation.limits.get(axis))) for axis in spec.call.axes
-    }
-    for axis, source in spec.call.axis_defaults.items():
-        if draw(st.booleans()):
-            sizes[axis] = sizes[source]
-    options = {name: draw(each) for name, each in _options(spec).items()}
-    case = make_case(
-        draw(st.sampled_from(list(dtypes))),
-        sizes,
-        {name: value for name, value in options.items() if value is not None},
-        draw(st.sampled_from([name for name, f in domain.families.items() if not f.special])),
-        draw(st.sampled_from(list(LAYOUTS))),
-        spec.call.axis_defaults,
-    )
-    try:
-        domain.check(case)
-    except ValueError:
-        assume(False)
-    return case
+    limits = implementation.limits
+    sizes = {axis: _sizes(domain, axis, limits.get(axis)) for axis in spec.call.axes}
+    options = _options(spec)
+    families = [name for name, family in domain.families.items() if not family.special]
+
+    @st.composite
+    def drawn(draw: st.DrawFn) -> Case:
+        axes = {axis: draw(each) for axis, each in sizes.items()}
+        for axis, source in spec.call.axis_defaults.items():
+            if draw(st.booleans()):
+                axes[axis] = axes[source]
+        words = {name: draw(each) for name, each in options.items()}
+        case = make_case(
+            draw(st.sampled_from(list(dtypes))),
+            axes,
+            {name: word for name, word in words.items() if word is not None},
+            draw(st.sampled_from(families)),
+            draw(st.sampled_from(list(LAYOUTS))),
+            spec.call.axis_defaults,
+        )
+        try:
+            domain.check(case)
+        except ValueError:
+            assume(False)
+        return case
+
+    return drawn()
 
 
 def _sizes(domain: Domain, axis: str, limit: Any) -> st.SearchStrategy[int]:
     """Small ones as often as all; of a limit only what it allows."""
     low, high = domain.sizes[axis]
+    allowed = range(low, high + 1) if limit is None else limit
     if isinstance(limit, Mapping):
-        allowed = list(range(limit["start"], limit["stop"], limit["step"]))
-    else:
-        allowed = [int(n) for n in limit] if limit is not None else list(range(low, high + 1))
-    known = [n for n in allowed if low <= n <= high] or allowed
-    return st.sampled_from(known[:16]) | st.sampled_from(known)
+        allowed = range(limit["start"], limit["stop"], limit["step"])
+    known = [int(n) for n in allowed if low <= n <= high] or list(allowed)
+    small, all_of = min(len(known), 16) - 1, len(known) - 1
+    return (st.integers(0, small) | st.integers(0, all_of)).map(known.__getitem__)
 
 
 def _options(spec: Spec) -> dict[str, st.SearchStrategy[Any]]:

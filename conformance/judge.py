@@ -87,6 +87,8 @@ class Judge:
         if not isinstance(costs, list):
             return costs
         findings = [each.finding() for each in costs]
+        if not findings:
+            return {"verdict": Verdict.UNMEASURED, "message": "no step was taken: all are refused"}
         severe = [f for f in findings if f.get("verdict") is Verdict.FAIL]
         unsettled = [f for f in findings if "verdict" in f]
         return max(severe or unsettled or findings, key=lambda f: f.get("ratio") or 0.0)

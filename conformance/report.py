@@ -228,7 +228,7 @@ def _notes(standing: Standing) -> list[str]:
     if standing.untiled:
         roles = ", ".join(load_spec(standing.spec).costs.tiles)
         words.append(f"names no tiles, so only the cap holds its costs: tiles={{...}} with {roles}")
-    if standing.missing and standing.verdict == "passes":
+    if standing.missing and standing.verdict == "passes" and not standing.fuzzed:
         rest = len(standing.missing) - 4
         more = f" and {rest} more" if rest > 0 else ""
         words.append(f"clauses not exercised: {', '.join(standing.missing[:4])}{more}")

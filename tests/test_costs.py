@@ -658,3 +658,22 @@ def test_a_cheat_on_a_cpu_that_the_gates_let_through(
     on_cpu: Gates, name: str, case: str, metric: str
 ) -> None:
     assert on_cpu(name, case, metric).verdict != "pass"
+
+
+# Programs: every step has a budget ------------------------------------------------------------
+
+LONG = "float32/b1.hq4.hkv2.d32.capacity600/steps-append500.append1.attend/normal"
+WASTEFUL = [
+    ("Reallocates", "traffic", "step 2 (append): 615,424 bytes moved: at most 2,048"),
+    ("RecomputesPrefix", "flops", "step 3 (attend): 128,769,024 FLOPs of products: at most 259,0"),
+]
+
+
+@pytest.mark.parametrize(("name", "metric", "words"), WASTEFUL)
+def test_a_step_that_does_more_than_its_operation_needs_fails_by_name(
+    suite_of: Callable[..., Any], kernels: Path, name: str, metric: str, words: str
+) -> None:
+    caches = Gates(suite_of(kernels / "wrong_caches.py", timeout=60).suite, "cpu")
+    result = caches(name, LONG, metric)
+    assert (result.verdict, words in result.message) == ("fail", True), result.message
+    assert metric in caches.failing(name, LONG)

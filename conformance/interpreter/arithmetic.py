@@ -29,6 +29,7 @@ Array = npt.NDArray[Any]
 _ONE_FLOP = {
     *(np.add, np.subtract, np.multiply, np.divide, np.fmod, np.negative, np.floor, np.ceil),
     *(np.sqrt, np.log, np.log2, np.sin, np.cos),
+    *(np.fmax, np.fmin, np.maximum, np.minimum),
 }
 _EXPS = {np.exp, np.exp2}
 _PARTS = {

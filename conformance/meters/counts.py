@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-METER_VERSION = "3"
+METER_VERSION = "4"
 """Counts of different versions are not compared."""
 
 _NATURAL = (

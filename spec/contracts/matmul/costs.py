@@ -80,9 +80,12 @@ def best_tiles(x: Sizes) -> dict[str, int]:
 
 
 def cap(x: Sizes) -> int:
-    """Twice the best tiles; where sizes are a few tiles, 64 x 64 may move a little more."""
+    """Twice the best tiles; where sizes are a few tiles, 64 x 64 may move a little more. Whoever
+    names none may copy the operands, with k padded to an even number, which 16-bit units want."""
     best, usual = x.with_tiles(**best_tiles(x)), x.with_tiles(bm=64, bn=64)
-    return max(2 * wrapped_traffic(best), wrapped_traffic(usual))
+    most = max(2 * wrapped_traffic(best), wrapped_traffic(usual))
+    padded = x.item * (x.m + x.n) * (x.k + x.k % 2)
+    return most if x.tiles else max(most, compulsory(x) + 2 * padded)
 
 
 TILED = Costs(

@@ -40,10 +40,10 @@ def rescales(x: Sizes) -> int:
 
 def operations(x: Sizes, *, online: bool) -> int:
     """n - 1 comparisons, n differences and n - 1 additions, and n differences and n divisions for
-    the result; one addition more per tile that joins. Online a tile has a difference of maxima and
-    a product, too, and lse takes a logarithm and an addition."""
+    the result; one comparison and one addition more per tile that joins. Online a tile has a
+    difference of maxima and a product, too, and lse takes a logarithm and an addition."""
     rows, tiles = _tiles(x)
-    elements, joined = 5 * tiles * x.tile("bn", x.n), tiles if online else -tiles
+    elements, joined = 5 * tiles * x.tile("bn", x.n), 2 * tiles if online else 0
     return rows * (elements + joined + (2 if online else 0))
 
 

@@ -1,0 +1,144 @@
+"""Fuzzing: what it draws, what it finds, and how small that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from kernelproof.conformance.fuzzing import cases, programs
+from kernelproof.conformance.suite import Settings, Suite, judging
+from kernelproof.spec.catalogue import load_spec
+from kernelproof.spec.language import Program, operation
+
+KEPT = settings(deadline=None, derandomize=True, max_examples=100)
+NAMED = Program(
+    new=("d",),
+    operations={
+        "append": operation("k: t d", options="sequence"),
+        "fork": operation("", options="source, target"),
+        "attend": operation("q: t d", outputs="out: t d", options="sequences..."),
+    },
+    stream="t",
+    macros={"decode": ("append", "attend")},
+)
+CACHE = load_spec("cache.rolling").call
+
+
+@pytest.fixture(scope="module")
+def wrong(suite_of: Any, kernels: Path) -> Suite:
+    suite: Suite = suite_of(kernels / "wrong_caches.py", fuzz=80).suite
+    suite.read()
+    return suite
+
+
+@pytest.fixture(scope="module")
+def found_in(wrong: Suite) -> Callable[[str], Any]:
+    """What fuzzing an implementation says, asked once."""
+    return cache(lambda name: fuzzed(wrong, name))
+
+
+def fuzzed(suite: Suite, name: str) -> Any:
+    return suite.fuzz(next(f for f in suite.fuzzed() if f.implementation.name == name))
+
+
+def implementation(suite: Suite, name: str) -> Any:
+    return next(i for i in suite.implementations if i.name == name)
+
+
+def test_a_bug_is_found_and_shrunk_to_the_smallest_case_that_shows_it(found_in):
+    found = found_in("forgets_key_seven")
+    assert (found.check, found.verdict) == ("fuzz", "fail")
+    case = load_spec(found.spec).case(found.case)
+    sizes = dict(case.axes)
+    assert (sizes["b"], sizes["h"], sizes["tq"], sizes["tk"], sizes["d"]) == (1, 1, 1, 8, 16)
+    assert (case.options, case.family, case.layout) == ((), "normal", "contiguous")
+
+
+def test_a_wrong_program_is_shrunk_to_the_steps_that_show_it(found_in):
+    found = found_in("LosesTheWrap")
+    steps = dict(load_spec(found.spec).case(found.case).options)["steps"]
+    assert found.verdict.failing
+    assert steps.count(".") <= 2, steps
+
+
+def test_what_was_found_replays_from_its_id(found_in):
+    found = found_in("LosesTheWrap")
+    case = load_spec(found.spec).case(found.case)
+    again = Suite(Settings.read({**PLAIN, "targets": [TARGET], "cases": [case.id]}))
+    try:
+        planned = [p for p in again.plan()[0] if p.implementation.name == "LosesTheWrap"]
+        assert any(again.check(each).verdict.failing for each in planned)
+        assert case.id in found.replay
+    finally:
+        again.close()
+
+
+TARGET = str(Path(__file__).parent / "kernels" / "wrong_caches.py")
+PLAIN = {"tier": "smoke", "seed": "0", "timeout": 30, "import_timeout": 30, "memory": 8}
+
+
+def test_a_right_implementation_passes_and_says_on_how_many_cases(found_in):
+    found = found_in("Sound")
+    assert (found.verdict, found.message) == ("pass", "80 random cases")
+    assert load_spec("cache.rolling").case(found.case)  # the one that came nearest to its bound
+
+
+def test_the_same_seed_finds_the_same_case(wrong, found_in):
+    assert fuzzed(wrong, "forgets_key_seven").case == found_in("forgets_key_seven").case
+
+
+def test_no_random_case_is_outside_what_is_claimed(wrong):
+    each = implementation(wrong, "forgets_key_seven")
+
+    @KEPT
+    @given(cases(each, ["float32"]))
+    def check(case):
+        assert case.dtype == "float32"
+        assert dict(case.axes)["d"] in (16, 32)
+        assert not each.spec.domain.families[case.family].special
+        assert each.spec.case(case.id) == case
+
+    check()
+
+
+@KEPT
+@given(programs(NAMED))
+def test_random_programs_can_be_read(text):
+    assert NAMED.parse_steps(text)
+
+
+@KEPT
+@given(programs(CACHE))
+def test_programs_without_numbers_have_none(text):
+    assert "@" not in text
+    assert CACHE.parse_steps(text)
+
+
+def test_a_case_of_no_list_is_judged_by_the_clauses_that_fit_any(wrong):
+    each = implementation(wrong, "forgets_key_seven")
+    case = each.spec.case("float32/b1.h1.tq3.tk5.d16/default/normal")
+    checks = {clause.check for clause in judging(each, "cpu", case)}
+    assert checks == {"accuracy", "costs", "properties"}
+    layout = each.spec.case("float32/b1.h1.tq3.tk5.d16/default/normal/sliced")
+    assert {clause.check for clause in judging(each, "cpu", layout)} == {"accuracy"}
+
+
+@pytest.mark.parametrize("count", ["0", "-3", "many", "1.5"])
+def test_a_number_of_cases_that_is_none_is_refused(run_cli, tmp_path, count):
+    ran = run_cli("test", "--fuzz", count, cwd=tmp_path)
+    assert ran.code == 4
+    assert f"--fuzz {count}: wanted how many random cases, a whole number above 0" in ran.text
+
+
+def test_a_run_prints_what_it_found_and_fails(run_cli, tmp_path):
+    words = ("--spec", "cache.rolling", "--fuzz", "60", "--json", "run.json")
+    ran = run_cli("test", TARGET, *words, cwd=tmp_path)
+    assert ran.code == 1
+    assert "FAIL LosesTheWrap cache.rolling" in ran.text
+    assert "Sound: 60 random cases, none fails" in ran.text
+    assert "1 failing; fuzz 60" in ran.text
