@@ -14,12 +14,14 @@ from rich.table import Table
 
 from kernelproof.conformance.complexity import closed_form
 from kernelproof.conformance.expectation import draw, evaluate
+from kernelproof.conformance.statistics import judge_estimates
 from kernelproof.spec.catalogue import load_spec
 from kernelproof.spec.derivative import derivative
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import ON_CHIP, Call, Clause, Program, Sizes, Spec
 from kernelproof.spec.machines import MACHINES
 from kernelproof.spec.rounding import DTYPES, resolve_precision
+from kernelproof.spec.statistics import CHANCE
 from kernelproof.spec.wording import unknown_word
 
 _USUAL = {
@@ -83,6 +85,7 @@ def explain(name: str, words: Sequence[str]) -> dict[str, Any]:
         "accuracy": _accuracy(spec, axes, options),
         "gradients": _accuracy(derivative(spec), axes, options) if spec.backward else {},
         "clauses": {clause.anchor: _clause(spec, clause) for clause in spec.clauses},
+        "statistics": {c.anchor: _statistics(spec, c) for c in spec.clauses if c.statistic},
         "growth": {c.anchor: _growth(spec, c) for c in spec.clauses if c.growth},
         "mutants": {mutant.name: mutant.sentence for mutant in spec.mutants},
         "gradient_mutants": {
@@ -96,6 +99,19 @@ def _clause(spec: Spec, clause: Clause) -> str:
     """Its sentence, and of a property the options for which it holds."""
     scope = f" {clause.relation.scope(spec.option_names())}" if clause.relation else ""
     return f"{clause.sentence}{scope}"
+
+
+def _statistics(spec: Spec, clause: Clause) -> list[str]:
+    """What the check measures of the reference in the first of its cases, and what it would see."""
+    assert clause.statistic
+    case = spec.case(f"{spec.domain.dtypes[0]}/{(*clause.smoke, *clause.core)[0]}")
+    step = draw(spec, case, "0")[0]
+    with np.errstate(all="ignore"):
+        record = evaluate(spec, case, [step], np.float64)[0]
+    inputs = {name: np.asarray(x).astype(np.float64) for name, x in step.inputs.items()}
+    outputs = {name: np.asarray(getattr(record, name)) for name in spec.output_names}
+    measured = clause.statistic.measure(inputs, step.options, outputs)
+    return [each.words for each in judge_estimates(measured)]
 
 
 def _growth(spec: Spec, clause: Clause) -> dict[str, Any]:
@@ -232,6 +248,7 @@ def write_page(page: Mapping[str, Any]) -> None:
     _write_accuracy(console, page["accuracy"], "Error allowed")
     _write_accuracy(console, page["gradients"], "Error allowed of gradients")
     _write_growth(console, page["growth"])
+    _write_statistics(console, page["statistics"])
     console.print("\n[bold]Clauses[/]")
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
     for anchor, sentence in page["clauses"].items():
@@ -266,6 +283,18 @@ def _write_growth(console: Console, growth: Mapping[str, Any]) -> None:
         shown = f"{found['claimed']:.4g}, {found['closed_form'][0]:.4g}"
         table.add_row(anchor, shown, f"{axes} from {sizes[0]} to {sizes[-1]}")
     console.print(table, soft_wrap=False)
+
+
+def _write_statistics(console: Console, statistics: Mapping[str, Sequence[str]]) -> None:
+    if not statistics:
+        return
+    console.print(
+        f"\n[bold]Statistics[/]  of the reference; false alarms below {CHANCE:g} per check"
+    )
+    for anchor, estimates in statistics.items():
+        console.print(f"  {anchor}", markup=False)
+        for words in estimates:
+            console.print(f"    {words}", markup=False)
 
 
 def _table() -> Table:

@@ -30,6 +30,7 @@ from kernelproof.conformance.meters.counts import Counts
 from kernelproof.conformance.properties import Property, outside, pose
 from kernelproof.conformance.reply import BadReply, Reply, StepReply, read_reply
 from kernelproof.conformance.request import build_request
+from kernelproof.conformance.statistics import Surprise, judge_estimates
 from kernelproof.conformance.verdict import Result, Verdict
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Call, Clause, Step, Tensor
@@ -195,7 +196,8 @@ class Judge:
             posed = pose(spec, case, clause.anchor, precision, self._seed)
             return posed.steps, PropertyJudgement(implementation, case, clause, posed, told)
         steps, expected = expect(spec, case, precision, self._seed, clause.exact)
-        return steps, Judgement(implementation, case, clause, steps, expected, told)
+        kind = StatisticJudgement if clause.statistic else Judgement
+        return steps, kind(implementation, case, clause, steps, expected, told)
 
     def _without_a_call(
         self, key: tuple[str, str, str], case: Case, clause: Clause, precision: Precision
@@ -457,6 +459,31 @@ class PropertyJudgement(Judgement):
         whole = self._answers[worst.worst.step][worst.worst.output].astype(np.float64)
         like = super()._explained(replace(found, comparison=replace(worst, got=whole)))
         return {**like, "message": self._posed.where(worst.worst.step)}
+
+
+class StatisticJudgement(Judgement):
+    """The comparison of what random draws make of results with their expectations."""
+
+    def of(self, reply: Reply, backend: str) -> Finding:
+        """Results must be right given the draws, too."""
+        found = super().of(reply, backend)
+        if "verdict" in found:
+            return found
+        outputs = zip(self._wanted(self._steps[0]), reply.runs[0][0].outputs, strict=True)
+        got = {tensor.name: output.array().astype(np.float64) for tensor, output in outputs}
+        if missing := [name for name in self._expected[0].outputs if name not in got]:
+            message = f"output {missing[0]} is not returned"
+            return {"verdict": Verdict.UNSUPPORTED, "message": message}
+        surprises = self._surprises(got)
+        worst = max(surprises, key=lambda each: each.ratio)
+        told = {"ratio": worst.ratio, "message": worst.words}
+        return told if worst.ratio <= 1 else {**told, "verdict": Verdict.FAIL}
+
+    def _surprises(self, got: Mapping[str, Array]) -> list[Surprise]:
+        assert self._clause.statistic
+        step = self._steps[0]
+        inputs = {name: np.asarray(x).astype(np.float64) for name, x in step.inputs.items()}
+        return judge_estimates(self._clause.statistic.measure(inputs, step.options, got))
 
 
 def _differing(first: Sequence[StepReply], second: Sequence[StepReply]) -> str:

@@ -169,7 +169,7 @@ def trials(spec: Spec, case: Case, clause: Clause) -> Iterator[Trial]:
                 reference(**inputs, **steps[number].options)
 
 
-APART = ("costs", "complexity", "properties", "gradients")
+APART = ("costs", "complexity", "properties", "statistics", "gradients")
 """Checks whose values are judged in other cases too, or by another spec."""
 
 

@@ -91,7 +91,7 @@ def _standing(
 ) -> Standing:
     counts = Counter(r.verdict for r in results)
     # of these the ratio is no error of a result
-    apart = ("costs", "complexity", "properties")
+    apart = ("costs", "complexity", "properties", "statistics")
     measured = [r for r in results if r.ratio is not None and r.check not in apart]
     fuzzed = next((r.message for r in results if r.check == "fuzz" and r.ratio is not None), "")
     unmeasured = [r.message for r in results if r.verdict is Verdict.UNMEASURED]

@@ -19,6 +19,7 @@ from kernelproof.spec.accuracy import Accuracy
 from kernelproof.spec.domain import Case, Domain, parse_case
 from kernelproof.spec.relations import Relation
 from kernelproof.spec.rounding import DTYPES, FORMATS
+from kernelproof.spec.statistics import Statistic
 
 Array: TypeAlias = npt.NDArray[Any]
 Outputs: TypeAlias = Mapping[str, Array]
@@ -26,7 +27,14 @@ Model: TypeAlias = Callable[
     [Callable[..., Any], Mapping[str, Any], Mapping[str, Any]], "Outputs | None"
 ]
 Check = Literal[
-    "accuracy", "semantics", "properties", "gradients", "integrity", "costs", "complexity"
+    "accuracy",
+    "semantics",
+    "properties",
+    "statistics",
+    "gradients",
+    "integrity",
+    "costs",
+    "complexity",
 ]
 Metric = Literal["traffic", "footprint", "flops", "exps", "operations", "additions", "memory"]
 
@@ -291,6 +299,7 @@ class Clause:
     repeat: call twice with equal inputs; the results must be equal bit for bit.
     metric: of a clause about costs, what is counted. growth: how that must grow with the sizes.
     relation: of a property, the calls to make and what their answers imply of each other.
+    statistic: of a clause about many random draws, what to measure of a call.
     """
 
     anchor: str
@@ -304,6 +313,7 @@ class Clause:
     metric: Metric | None = None
     growth: Growth | None = None
     relation: Relation | None = None
+    statistic: Statistic | None = None
 
 
 @dataclass(frozen=True)
@@ -582,6 +592,10 @@ class Spec:
                 f"spec {self.name}: clauses about gradients want backward=..., and it wants them"
             )
         for clause in self.clauses:
+            if (clause.statistic is None) == (clause.check == "statistics"):
+                raise ValueError(
+                    f"{clause.anchor}: a clause of statistics measures one, and no other does"
+                )
             self._check_relation(clause)
             self._check_growth(clause)
         for metric in metrics:

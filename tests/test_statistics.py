@@ -1,0 +1,81 @@
+"""Statistics: how often chance alone fails a check, and what it would see."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kernelproof.conformance.statistics import POWER, judge_estimates
+from kernelproof.spec.catalogue import load_spec
+from kernelproof.spec.language import Clause
+from kernelproof.spec.statistics import CHANCE, Estimate, Share, Statistic, mean_of
+
+
+def ratio(measured):
+    return judge_estimates([measured])[0].ratio
+
+
+def test_chance_alone_fails_one_check_in_ten_million():
+    limit = stats.norm.isf(CHANCE / 2)
+    assert CHANCE < 1e-6
+    assert ratio(Estimate("x", 1 + 0.999 * limit, 1.0, 1.0)) < 1
+    assert ratio(Estimate("x", 1 - 1.001 * limit, 1.0, 1.0)) > 1
+
+
+def test_an_upper_limit_is_one_sided():
+    limit = stats.norm.isf(CHANCE)
+    assert ratio(Estimate("x", -1e9, 1.0, 1.0, at_most=True)) == 0
+    assert ratio(Estimate("x", 1 + 1.001 * limit, 1.0, 1.0, at_most=True)) > 1
+    assert ratio(Estimate("x", 1 + 0.999 * limit, 1.0, 1.0, at_most=True)) < 1
+
+
+def test_estimates_of_one_check_share_what_chance_may_do():
+    estimate = Estimate("x", 5.4, 0.0, 1.0)
+    assert ratio(estimate) > 1
+    assert judge_estimates([estimate] * 50)[0].ratio < 1
+
+
+@pytest.mark.parametrize("hits", [0, 1, 40, 300, 999, 1000])
+def test_a_share_is_judged_by_the_tails_of_its_binomial_distribution(hits):
+    share = Share("collisions", hits, 1000, 0.3)
+    tail = min(stats.binom.cdf(hits, 1000, 0.3), stats.binom.sf(hits - 1, 1000, 0.3))
+    assert (ratio(share) > 1) == (tail < CHANCE / 2)
+
+
+def test_what_is_called_visible_is_seen_with_the_power_that_is_stated():
+    rng, seen = np.random.default_rng(0), 0
+    visible = judge_estimates([Estimate("x", 0.0, 0.0, 0.1)])[0].visible
+    for _ in range(2000):
+        seen += ratio(Estimate("x", visible + 0.1 * rng.standard_normal(), 0.0, 0.1)) > 1
+    assert stats.binomtest(seen, 2000, POWER).pvalue > 1e-6
+
+
+def test_a_mean_over_draws_brings_its_own_error():
+    draws = np.array([1.0, 2.0, 3.0, 4.0])
+    estimate = mean_of("x", draws, 2.0)
+    assert estimate.seen == 2.5
+    assert math.isclose(estimate.error, stats.sem(draws))
+
+
+@pytest.mark.parametrize("seen", [math.nan, math.inf])
+def test_what_is_no_number_is_as_far_off_as_can_be(seen):
+    assert ratio(Estimate("x", seen, 0.0, 1.0)) == math.inf
+
+
+def test_the_words_say_what_was_seen_wanted_and_visible():
+    words = judge_estimates([Share("same bucket", 40, 100, 0.5)])[0].words
+    assert words == "same bucket: 40 of 100 (0.4), wanted 0.5; 0.33 more or less would show"
+    words = judge_estimates([Estimate("mean", 1.0, 1.5, 0.25)])[0].words
+    assert words == "mean: 1 with a standard error of 0.25, wanted 1.5; 1.7 off would show"
+
+
+def test_only_a_clause_of_statistics_measures_one():
+    spec = load_spec("matmul.tiled")
+    statistic = Statistic(lambda inputs, options, outputs: [])
+    for check, given in (("statistics", None), ("semantics", statistic)):
+        clause = Clause("matmul.x", "Nothing.", check, statistic=given)
+        with pytest.raises(ValueError, match="a clause of statistics measures one"):
+            type(spec)(**{**vars(spec), "clauses": (*spec.clauses, clause)})
