@@ -883,7 +883,8 @@ def test_best_tiles_of_a_product_fit_on_chip_and_none_that_fits_moves_less(item,
 def test_a_product_needs_at_most_what_best_tiles_move_and_that_is_at_most_the_cap(m, k, n, item):
     x = Sizes({"m": m, "k": k, "n": n}, {}, item)
     tiled = x.with_tiles(**MATMUL.best_tiles(x))
-    assert MATMUL.compulsory(x) <= MATMUL.traffic(tiled) <= MATMUL.cap(tiled) == MATMUL.cap(x)
+    assert MATMUL.compulsory(x) <= MATMUL.traffic(tiled) <= MATMUL.cap(tiled) <= MATMUL.cap(x)
+    assert item == 2 or MATMUL.cap(tiled) == MATMUL.cap(x)  # 16-bit operands may be copied
     assert MATMUL.lower(x) <= MATMUL.traffic(tiled)
     assert MATMUL.memory(x) == MATMUL.compulsory(x) + WORKSPACE
 

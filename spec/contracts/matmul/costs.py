@@ -11,10 +11,10 @@ _DEPTH = 32  # of the k tiles that lie on chip beside the accumulator
 
 
 def tiled_flops(x: Sizes) -> int:
-    """2 m n k, every axis rounded up to whole tiles."""
-    count = 2
-    for size, role in ((x.m, "bm"), (x.n, "bn"), (x.k, "bk")):
-        tile = x.tile(role, 1)
+    """2 m n k, every axis rounded up to whole tiles; without them 16-bit units take k in pairs."""
+    count, pair = 2, 2 if x.item == 2 else 1
+    for size, role, least in ((x.m, "bm", 1), (x.n, "bn", 1), (x.k, "bk", pair)):
+        tile = x.tile(role, least)
         count *= -(-size // tile) * tile
     return count
 
@@ -81,11 +81,11 @@ def best_tiles(x: Sizes) -> dict[str, int]:
 
 def cap(x: Sizes) -> int:
     """Twice the best tiles; where sizes are a few tiles, 64 x 64 may move a little more. Whoever
-    names none may copy the operands, with k padded to an even number, which 16-bit units want."""
+    names none may copy 16-bit operands, with k padded to an even number, which their units want."""
     best, usual = x.with_tiles(**best_tiles(x)), x.with_tiles(bm=64, bn=64)
     most = max(2 * wrapped_traffic(best), wrapped_traffic(usual))
     padded = x.item * (x.m + x.n) * (x.k + x.k % 2)
-    return most if x.tiles else max(most, compulsory(x) + 2 * padded)
+    return max(most, compulsory(x) + 2 * padded) if x.item == 2 and not x.tiles else most
 
 
 TILED = Costs(
