@@ -129,7 +129,8 @@ def expect_steps(
     whose rounding errors are independent.
 
     What is as fine as float64 is computed in extended precision, and the reference's own error,
-    bounded by the same formula, is added to the bound.
+    bounded by the same formula, is added to the bound. Bounds are evaluated in float64 all the
+    same: their last bits do not matter, and NumPy multiplies wider matrices without a BLAS.
     """
     extended = needs_extended(case, precision)
     wide = np.longdouble if extended else np.float64
@@ -143,7 +144,7 @@ def expect_steps(
     def spreads_of(record: Any, own: Mapping[str, Array]) -> Mapping[str, Spread]:
         if not generic or exact or spec.accuracy.spread is None:
             return {}
-        spreads = spec.accuracy.spread(_narrowed(record) if extended else record, rounding)
+        spreads = spec.accuracy.spread(record, rounding)
         return {n: replace(s, bias=s.bias + own.get(n, 0.0)) for n, s in spreads.items()}
 
     expected = []
@@ -159,9 +160,10 @@ def expect_steps(
                 bounds = {n: np.zeros(v.shape) for n, v in values.items()}
                 expected.append(Expected(values, bounds))
             elif outputs:
-                worst, own = spec.accuracy.worst_case(record, rounding), own_error(record)
+                made_of = _narrowed(record) if extended else record
+                worst, own = spec.accuracy.worst_case(made_of, rounding), own_error(made_of)
                 bounds = {n: bound + own.get(n, 0.0) for n, bound in worst.items()}
-                expected.append(Expected(values, bounds, spreads_of(record, own)))
+                expected.append(Expected(values, bounds, spreads_of(made_of, own)))
             else:
                 expected.append(Expected(values, {}))
     return expected
@@ -204,16 +206,20 @@ def evaluate(spec: Spec, case: Case, steps: Sequence[Step], wide: Any) -> list[A
 
 
 def _narrowed(record: Any) -> Any:
-    """A record in float64, for bounds: their last bits do not matter. Equal fields stay one."""
+    """A record in float64, for bounds. Equal fields stay one."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     made = {id(each): _narrowed_field(each) for each in values.values()}
     return replace(record, **{name: made[id(each)] for name, each in values.items()})
 
 
 def _narrowed_field(value: Any) -> Any:
-    """Numbers in float64; a record in a record likewise."""
+    """Numbers in float64, those of records and tuples too: one wide scalar widens all it meets."""
     if isinstance(value, np.ndarray):
         return np.asarray(value, np.float64)
+    if isinstance(value, np.floating):
+        return float(value)
+    if isinstance(value, tuple):
+        return tuple(map(_narrowed_field, value))
     return _narrowed(value) if is_dataclass(value) else value
 
 
