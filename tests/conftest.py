@@ -6,6 +6,8 @@ import os
 
 # Triton reads it when it is first imported, and torch's counters import Triton
 os.environ.setdefault("TRITON_INTERPRET", "1")
+# NumPy reads it likewise; threads of several processes of tests would wait for each other's cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import subprocess
 import sys
