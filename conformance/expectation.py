@@ -111,29 +111,43 @@ def expect(
     spec: Spec, case: Case, precision: Precision, seed: str, exact: bool
 ) -> tuple[list[Step], list[Expected]]:
     """Inputs, exact results and bounds of a case; ``exact`` allows no error but one rounding."""
-    steps = draw(spec, case, seed)
+    steps, records = _drawn(spec, case, seed, needs_extended(case, precision))
     generic = spec.domain.generic(case)
-    return steps, expect_steps(spec, case, steps, precision, exact=exact, generic=generic)
+    return steps, _expected(spec, case, steps, records, precision, exact=exact, generic=generic)
+
+
+@lru_cache(maxsize=1)
+def _drawn(spec: Spec, case: Case, seed: str, extended: bool) -> tuple[list[Step], list[Any]]:
+    """The inputs of a case and the records of the reference, which all precisions share."""
+    steps = draw(spec, case, seed)
+    return steps, evaluate(spec, case, steps, np.longdouble if extended else np.float64)
 
 
 def expect_steps(
+    spec: Spec, case: Case, steps: Sequence[Step], precision: Precision
+) -> list[Expected]:
+    """Exact results and worst-case bounds of steps with inputs in the dtype of a case."""
+    wide = np.longdouble if needs_extended(case, precision) else np.float64
+    return _expected(spec, case, steps, evaluate(spec, case, steps, wide), precision)
+
+
+def _expected(
     spec: Spec,
     case: Case,
     steps: Sequence[Step],
+    records: Sequence[Any],
     precision: Precision,
     *,
     exact: bool = False,
     generic: bool = False,
 ) -> list[Expected]:
-    """Exact results and bounds of steps with inputs in the dtype of a case; ``generic``: inputs
-    whose rounding errors are independent.
+    """Exact results and bounds; ``generic``: of inputs whose rounding errors are independent.
 
     What is as fine as float64 is computed in extended precision, and the reference's own error,
     bounded by the same formula, is added to the bound. Bounds are evaluated in float64 all the
     same: their last bits do not matter, and NumPy multiplies wider matrices without a BLAS.
     """
     extended = needs_extended(case, precision)
-    wide = np.longdouble if extended else np.float64
     rounding, bits = precision.rounding(case.dtype), extended_significand()
 
     def own_error(record: Any) -> Mapping[str, Array]:
@@ -149,7 +163,7 @@ def expect_steps(
 
     expected = []
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for step, record in zip(steps, evaluate(spec, case, steps, wide), strict=True):
+        for step, record in zip(steps, records, strict=True):
             if isinstance(record, Refusal):
                 expected.append(Expected({}, {}, refusal=str(record)))
                 continue
@@ -197,11 +211,12 @@ def _widened(array: Array, wide: Any) -> Array:
 def evaluate(spec: Spec, case: Case, steps: Sequence[Step], wide: Any) -> list[Any]:
     """The reference's record of every step, or its refusal."""
     records: list[Any] = []
-    for step, (reference, inputs) in zip(steps, calls(spec, case, steps, wide), strict=True):
-        try:
-            records.append(reference(**inputs, **step.options))
-        except OverflowError as error:
-            records.append(Refusal(error))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for step, (reference, inputs) in zip(steps, calls(spec, case, steps, wide), strict=True):
+            try:
+                records.append(reference(**inputs, **step.options))
+            except OverflowError as error:
+                records.append(Refusal(error))
     return records
 
 

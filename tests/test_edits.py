@@ -22,6 +22,7 @@ from kernelproof.spec.catalogue import load_spec, spec_names
 
 EACH_MODULE = pytest.mark.parametrize("module", edited_names())
 
+SHARED_BY = ("ran",)
 FEWEST = 7
 """How many edits of values a Triton kernel has at least."""
 

@@ -13,6 +13,7 @@ from kernelproof.conformance.simulation.families import eager
 from kernelproof.spec.catalogue import load_spec, spec_names, with_derivatives
 from kernelproof.spec.rounding import DTYPES, PRESETS
 
+SHARED_BY = ("name", "dtype")
 EACH = pytest.mark.parametrize("dtype", DTYPES)
 EACH_SPEC = pytest.mark.parametrize("name", with_derivatives(spec_names()))
 
