@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import kernelproof.impls
@@ -35,20 +35,26 @@ def run_edits(module: str, folder: Path) -> Mapping[str, list[Result]]:
     suite = _open_suite(write_target(module, folder), _backend(module))
     edits = {_registered(what, edit): edit for edit in _every(what)}
     results: dict[str, list[Result]] = {edit.name: [] for edit in edits.values()}
-    failed: set[tuple[str, str]] = set()
     try:
-        for planned in suite.plan()[0]:  # of each case and clause the control comes last
-            edit = edits[planned.implementation.name]
-            check = (planned.clause.anchor, planned.case.id)
-            known = results[edit.name]
-            if edit is CONTROL and check not in failed:
-                continue
-            if edit is CONTROL or _asked(what, edit, planned, known):
-                known.append(suite.check(planned))
-                failed |= {check} if known[-1].verdict.failing else set()
+        for turns in _by_check(suite.plan()[0]):
+            failed = False
+            for planned in sorted(turns, key=lambda p: edits[p.implementation.name] is CONTROL):
+                edit = edits[planned.implementation.name]
+                known = results[edit.name]
+                if failed if edit is CONTROL else _asked(what, edit, planned, known):
+                    known.append(suite.check(planned))
+                    failed |= known[-1].verdict.failing
     finally:
         suite.close()
     return results
+
+
+def _by_check(plan: Sequence[Planned]) -> Iterable[Sequence[Planned]]:
+    """The turns that implementations take at each check."""
+    checks: dict[tuple[str, str], list[Planned]] = {}
+    for planned in plan:
+        checks.setdefault((planned.clause.anchor, planned.case.id), []).append(planned)
+    return checks.values()
 
 
 def _open_suite(target: Path, backend: str) -> Suite:
@@ -116,9 +122,9 @@ def _registered(what: Edited, edit: Edit) -> str:
 
 
 def _every(what: Edited) -> Iterator[Edit]:
+    yield CONTROL
     yield from what.edits
     yield from what.of_kernels
-    yield CONTROL
 
 
 def _backend(module: str) -> str:
