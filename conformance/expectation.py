@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,10 @@ class Expected:
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     refusal: str | None = None
     held: Mapping[str, int] = field(default_factory=dict)
+
+
+Taken: TypeAlias = tuple[Any, Mapping[str, int]]
+"""The reference's record of a step, or its refusal, and what a program holds after it."""
 
 
 def extended_significand() -> int | None:
@@ -113,28 +117,43 @@ def expect(
     spec: Spec, case: Case, precision: Precision, seed: str, exact: bool
 ) -> tuple[list[Step], list[Expected]]:
     """Inputs, exact results and bounds of a case; ``exact`` allows no error but one rounding."""
-    steps = draw(spec, case, seed)
+    steps, taken = _drawn(spec, case, seed, needs_extended(case, precision))
     generic = spec.domain.generic(case)
-    return steps, expect_steps(spec, case, steps, precision, exact=exact, generic=generic)
+    return steps, _expected(spec, case, steps, taken, precision, exact=exact, generic=generic)
+
+
+@lru_cache(maxsize=1)
+def _drawn(spec: Spec, case: Case, seed: str, extended: bool) -> tuple[list[Step], list[Taken]]:
+    """The inputs of a case and the records of the reference, which all precisions share."""
+    steps = draw(spec, case, seed)
+    return steps, _taken(spec, case, steps, np.longdouble if extended else np.float64)
 
 
 def expect_steps(
+    spec: Spec, case: Case, steps: Sequence[Step], precision: Precision
+) -> list[Expected]:
+    """Exact results and worst-case bounds of steps with inputs in the dtype of a case."""
+    wide = np.longdouble if needs_extended(case, precision) else np.float64
+    return _expected(spec, case, steps, _taken(spec, case, steps, wide), precision)
+
+
+def _expected(
     spec: Spec,
     case: Case,
     steps: Sequence[Step],
+    taken: Sequence[Taken],
     precision: Precision,
     *,
     exact: bool = False,
     generic: bool = False,
 ) -> list[Expected]:
-    """Exact results and bounds of steps with inputs in the dtype of a case; ``generic``: inputs
-    whose rounding errors are independent.
+    """Exact results and bounds; ``generic``: of inputs whose rounding errors are independent.
 
     What is as fine as float64 is computed in extended precision, and the reference's own error,
-    bounded by the same formula, is added to the bound.
+    bounded by the same formula, is added to the bound. Bounds are evaluated in float64 all the
+    same: their last bits do not matter, and NumPy multiplies wider matrices without a BLAS.
     """
     extended = needs_extended(case, precision)
-    wide = np.longdouble if extended else np.float64
     rounding, bits = precision.rounding(case.dtype), extended_significand()
 
     def own_error(record: Any) -> Mapping[str, Array]:
@@ -145,12 +164,12 @@ def expect_steps(
     def spreads_of(record: Any, own: Mapping[str, Array]) -> Mapping[str, Spread]:
         if not generic or exact or spec.accuracy.spread is None:
             return {}
-        spreads = spec.accuracy.spread(_narrowed(record) if extended else record, rounding)
+        spreads = spec.accuracy.spread(record, rounding)
         return {n: replace(s, bias=s.bias + own.get(n, 0.0)) for n, s in spreads.items()}
 
     expected = []
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for step, (record, held) in zip(steps, _taken(spec, case, steps, wide), strict=True):
+        for step, (record, held) in zip(steps, taken, strict=True):
             if isinstance(record, Refusal):
                 expected.append(Expected({}, {}, refusal=str(record)))
                 continue
@@ -161,9 +180,10 @@ def expect_steps(
                 bounds = {n: np.zeros(v.shape) for n, v in values.items()}
                 expected.append(Expected(values, bounds, held=held))
             elif outputs:
-                worst, own = spec.accuracy.worst_case(record, rounding), own_error(record)
+                made_of = _narrowed(record) if extended else record
+                worst, own = spec.accuracy.worst_case(made_of, rounding), own_error(made_of)
                 bounds = {n: bound + own.get(n, 0.0) for n, bound in worst.items()}
-                expected.append(Expected(values, bounds, spreads_of(record, own), held=held))
+                expected.append(Expected(values, bounds, spreads_of(made_of, own), held=held))
             else:
                 expected.append(Expected(values, {}, held=held))
     return expected
@@ -203,30 +223,35 @@ def evaluate(spec: Spec, case: Case, steps: Sequence[Step], wide: Any) -> list[A
     return [record for record, _ in _taken(spec, case, steps, wide)]
 
 
-def _taken(
-    spec: Spec, case: Case, steps: Sequence[Step], wide: Any
-) -> Iterator[tuple[Any, Mapping[str, int]]]:
-    """The record of every step, or its refusal, and what a program holds after it."""
-    for step, (reference, inputs) in zip(steps, calls(spec, case, steps, wide), strict=True):
-        try:
-            record = reference(**inputs, **step.options)
-        except REFUSALS as error:
-            record = Refusal(error)
-        state = getattr(reference, "__self__", None)
-        yield record, spec.call.holds(state) if isinstance(spec.call, Program) else {}
+def _taken(spec: Spec, case: Case, steps: Sequence[Step], wide: Any) -> list[Taken]:
+    taken: list[Taken] = []
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for step, (reference, inputs) in zip(steps, calls(spec, case, steps, wide), strict=True):
+            try:
+                record = reference(**inputs, **step.options)
+            except REFUSALS as error:
+                record = Refusal(error)
+            state = getattr(reference, "__self__", None)
+            held = spec.call.holds(state) if isinstance(spec.call, Program) else {}
+            taken.append((record, held))
+    return taken
 
 
 def _narrowed(record: Any) -> Any:
-    """A record in float64, for bounds: their last bits do not matter. Equal fields stay one."""
+    """A record in float64, for bounds. Equal fields stay one."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     made = {id(each): _narrowed_field(each) for each in values.values()}
     return replace(record, **{name: made[id(each)] for name, each in values.items()})
 
 
 def _narrowed_field(value: Any) -> Any:
-    """Numbers in float64; a record in a record likewise."""
+    """Numbers in float64, those of records and tuples too: one wide scalar widens all it meets."""
     if isinstance(value, np.ndarray):
         return np.asarray(value, np.float64)
+    if isinstance(value, np.floating):
+        return float(value)
+    if isinstance(value, tuple):
+        return tuple(map(_narrowed_field, value))
     return _narrowed(value) if is_dataclass(value) else value
 
 

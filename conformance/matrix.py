@@ -43,6 +43,7 @@ def measure_all_edits(names: Sequence[str]) -> Iterator[EditPower]:
 
 def _in_processes(function: Callable[[Task], Done], tasks: Sequence[Task]) -> Iterator[Done]:
     """What a function returns of each task, in order."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # more would wait for each other's cores
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), context) as pool:
         yield from pool.map(function, tasks)

@@ -84,6 +84,11 @@ def pytest_configure(config: pytest.Config) -> None:
         a.startswith(_PACKAGE) or os.path.abspath(a).startswith(folder) for a in config.args
     ):
         return
+    if (processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
+        # threads of several processes wait for each other's cores; NumPy and torch, here and in
+        # workers, read it when they are imported
+        threads = max(1, (os.cpu_count() or 1) // processes)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     from kernelproof.conformance.session import Session
 
     # the user's own naming of tests is no matter here

@@ -247,8 +247,12 @@ class Power:
         return [kill for kill in self.right if kill.gate]
 
 
-def measure(spec: Spec, dtype: str) -> Power:
-    """Every planted bug and every right variant on every smoke case."""
+def measure(spec: Spec, dtype: str, *, thorough: bool = True) -> Power:
+    """Every planted bug and every right variant on every smoke case.
+
+    Unless it is ``thorough``, a bug that was adequately exposed is not measured in later cases:
+    that it survives none of the gates is settled, but not which is the largest ratio.
+    """
     bugs = {
         m.name: Kill(spec.name, m.name, dtype, harmless="" if dtype in m.dtypes else m.harmless)
         for m in spec.mutants
@@ -258,6 +262,8 @@ def measure(spec: Spec, dtype: str) -> Power:
     for trial in smoke_trials(spec, dtype):
         count += 1
         for mutant in spec.mutants:
+            if bugs[mutant.name].adequate and not thorough:
+                continue
             if outputs := trial.rounded(trial.outputs_of(mutant)):
                 ratios = trial.ratios(outputs, trial.declared(mutant))
                 bugs[mutant.name].add(ratios, trial.case.id, trial.rejected_by(outputs))

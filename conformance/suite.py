@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-import os
 import secrets
 import shlex
 import time
@@ -504,11 +503,8 @@ class Suite:
     def _worker(self, target: int, backend: str) -> Worker:
         key = (target, backend)
         if key not in self._workers:
-            limits = self.settings.limits
-            share = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-            if not limits.threads and share > 1:
-                limits = replace(limits, threads=max(1, (os.cpu_count() or 1) // share))
-            self._workers[key] = Worker(self.settings.targets[target].to_json(), backend, limits)
+            described = self.settings.targets[target].to_json()
+            self._workers[key] = Worker(described, backend, self.settings.limits)
         return self._workers[key]
 
 

@@ -6,6 +6,8 @@ import os
 
 # Triton reads it when it is first imported, and torch's counters import Triton
 os.environ.setdefault("TRITON_INTERPRET", "1")
+# NumPy reads it likewise; threads of several processes of tests would wait for each other's cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import subprocess
 import sys
@@ -22,6 +24,18 @@ from kernelproof.conformance.verdict import Result
 KERNELS = Path(__file__).parent / "kernels"
 ATTENTION = "float32/b1.h2.tq7.tk9.d32/default/normal"
 COMMAND = (sys.executable, "-P", "-c", "from kernelproof.conformance.cli import main; main()")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under ``--dist loadgroup`` a module stays in one process, since its tests share what they
+    make; of a long one, the tests of equal parameters that it names in ``SHARED_BY``."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            parameters = getattr(getattr(item, "callspec", None), "params", {})
+            names = getattr(item.getparent(pytest.Module).obj, "SHARED_BY", ())
+            words = [item.path.stem, *(parameters[name] for name in names if name in parameters)]
+            item.add_marker(pytest.mark.xdist_group("/".join(words)))
 
 
 @pytest.fixture(scope="session")

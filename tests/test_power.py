@@ -13,13 +13,14 @@ from kernelproof.conformance.simulation.families import eager
 from kernelproof.spec.catalogue import load_spec, spec_names, with_derivatives
 from kernelproof.spec.rounding import DTYPES, PRESETS
 
+SHARED_BY = ("name", "dtype")
 EACH = pytest.mark.parametrize("dtype", DTYPES)
 EACH_SPEC = pytest.mark.parametrize("name", with_derivatives(spec_names()))
 
 
 @cache
-def power_of(name, dtype) -> Power:
-    return measure(load_spec(name), dtype)
+def power_of(name, dtype, thorough=False) -> Power:
+    return measure(load_spec(name), dtype, thorough=thorough)
 
 
 @EACH_SPEC
@@ -44,8 +45,15 @@ def test_no_gate_rejects_a_right_variant(name, dtype):
     assert [(k.name, k.ratios, k.case) for k in power.false_alarms] == []
 
 
+def test_a_bug_is_exposed_whether_or_not_it_is_measured_in_later_cases():
+    spec = load_spec("matmul.tiled")
+    every, first = (measure(spec, "float16", thorough=thorough) for thorough in (True, False))
+    assert [k.adequate for k in first.bugs] == [k.adequate for k in every.bugs]
+    assert first.right == every.right
+
+
 def test_the_other_rules_miss_bugs_that_the_gates_notice():
-    bugs = power_of("attention.flash", "bfloat16").bugs
+    bugs = power_of("attention.flash", "bfloat16", thorough=True).bugs
     missed = {rule: [k.name for k in bugs if rule not in k.rules] for rule in RULES}
     assert "scale-off-0.1-percent" in missed["1e-2"]
     assert "lse-in-bfloat16" in missed["2x eager"]
@@ -63,7 +71,7 @@ def test_twice_the_error_of_plain_operators_is_what_the_eager_rule_allows():
 
 
 def test_the_default_tolerances_of_torch_reject_right_kernels():
-    right = {k.name: k for k in power_of("attention.flash", "bfloat16").right}
+    right = {k.name: k for k in power_of("attention.flash", "bfloat16", thorough=True).right}
     assert "assert_close" in right["mixed16"].rules
 
 

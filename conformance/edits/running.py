@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import kernelproof.impls
@@ -27,22 +27,34 @@ def run_edits(module: str, folder: Path) -> Mapping[str, list[Result]]:
     """The smoke checks of the edits of a module, by name, and of the unedited control.
 
     folder: an empty one, for the edited sources. One worker runs them all. An edit of values is
-    not asked again in a dtype in which it has failed. Raises ValueError for edits that cannot be
-    registered.
+    not asked again in a dtype in which it has failed. The control answers every check that some
+    edit failed: a failure says nothing where the kernel as it is fails, too. Raises ValueError for
+    edits that cannot be registered.
     """
     what = load_edited(module)
     suite = _open_suite(write_target(module, folder), _backend(module))
     edits = {_registered(what, edit): edit for edit in _every(what)}
     results: dict[str, list[Result]] = {edit.name: [] for edit in edits.values()}
     try:
-        for planned in suite.plan()[0]:
-            edit = edits[planned.implementation.name]
-            known = results[edit.name]
-            if _asked(what, edit, planned) and not _settled(edit, planned, known):
-                known.append(suite.check(planned))
+        for turns in _by_check(suite.plan()[0]):
+            failed = False
+            for planned in sorted(turns, key=lambda p: edits[p.implementation.name] is CONTROL):
+                edit = edits[planned.implementation.name]
+                known = results[edit.name]
+                if failed if edit is CONTROL else _asked(what, edit, planned, known):
+                    known.append(suite.check(planned))
+                    failed |= known[-1].verdict.failing
     finally:
         suite.close()
     return results
+
+
+def _by_check(plan: Sequence[Planned]) -> Iterable[Sequence[Planned]]:
+    """The turns that implementations take at each check."""
+    checks: dict[tuple[str, str], list[Planned]] = {}
+    for planned in plan:
+        checks.setdefault((planned.clause.anchor, planned.case.id), []).append(planned)
+    return checks.values()
 
 
 def _open_suite(target: Path, backend: str) -> Suite:
@@ -56,13 +68,12 @@ def _open_suite(target: Path, backend: str) -> Suite:
     return suite
 
 
-def _asked(what: Edited, edit: Edit, planned: Planned) -> bool:
-    """Whether an edit must answer a check; the control answers those that any edit must."""
-    if edit is CONTROL:
-        return any(_asked(what, each, planned) for each in what.edits)
+def _asked(what: Edited, edit: Edit, planned: Planned, known: Sequence[Result]) -> bool:
+    """Whether an edit must answer a check, after those whose results are ``known``."""
     clause, dtype = planned.clause, planned.case.dtype
     if edit.metric is None:
-        return clause.metric is None
+        wrong = any(r.dtype == dtype and r.verdict.failing for r in known)
+        return clause.metric is None and not wrong
     if clause.metric:
         return dtype in counted_in(what, edit)
     return clause.check == "accuracy" and dtype == RIGHT_IN and edit in what.edits
@@ -75,13 +86,6 @@ def counted_in(what: Edited, edit: Edit) -> Sequence[str]:
     beside that kernel.
     """
     return COUNTED_IN if edit in what.edits else COUNTED_IN[:1]
-
-
-def _settled(edit: Edit, planned: Planned, known: list[Result]) -> bool:
-    """Whether a value of this dtype was found wrong."""
-    if edit.metric:
-        return False
-    return any(r.dtype == planned.case.dtype and r.verdict.failing for r in known)
 
 
 def write_target(module: str, folder: Path) -> Path:

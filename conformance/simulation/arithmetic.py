@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -95,8 +96,9 @@ class Arithmetic:
         A ``sum`` is no matrix product: its terms are not cast.
         """
         format = FORMATS[self.formats.get(quantity, self.default)]
-        shape = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        total = a.new_zeros(*shape, a.shape[-2], b.shape[-1]) if start is None else start
+        # torch.broadcast_shapes takes longer than the product of a tile
+        shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+        total = a.new_zeros(shape) if start is None else start
         a, b = (a, b) if quantity == "sum" else (self.operand(a), self.operand(b))
         if format.name == "float64":
             return total + a @ b

@@ -67,7 +67,7 @@ def _constant_added(point: Point) -> Posed:
 
 
 def _sum_of_one(point: Point) -> Posed:
-    some = (point.inputs["x"] > -np.inf).any(-1).astype(EXTENDED)
+    some = np.asarray((point.inputs["x"] > -np.inf).any(-1), EXTENDED)
 
     def agree(drawn: Answer) -> Iterator[Agreement]:
         if "out" in drawn:
@@ -120,7 +120,11 @@ PROPERTIES: tuple[Clause, ...] = tuple(
             "Adding a constant to a row changes nothing but lse, which moves by it.",
             Relation(_constant_added),
         ),
-        ("sum-of-one", "Every row of out sums to 1, one of -inf alone to 0.", Relation(_sum_of_one)),
+        (
+            "sum-of-one",
+            "Every row of out sums to 1, one of -inf alone to 0.",
+            Relation(_sum_of_one),
+        ),
     )
 )
 
