@@ -1,4 +1,4 @@
-"""Paged attention (Kwon et al. 2023), operator by operator: pages are gathered, then as decoding."""
+"""Paged attention (Kwon et al. 2023), operator by operator: pages are gathered first."""
 
 from __future__ import annotations
 

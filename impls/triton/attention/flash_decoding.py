@@ -110,6 +110,7 @@ def merge_splits(
     hq, tk, dv, stride_lengths,
     SPLITS: tl.constexpr, RAGGED: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):
+    """One row of out and lse from those of its splits, b hq SPLITS dv and b hq SPLITS in base 2."""
     row = tl.program_id(0).to(tl.int64)
     length = _length(lengths, stride_lengths, row // hq, tk, RAGGED)
     # splits that hold a key: the others left nothing to read

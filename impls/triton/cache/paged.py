@@ -102,7 +102,13 @@ def _attend_split(
     backends=["interpret", "cuda"],
     dtypes=["float32", "float16", "bfloat16"],
     limits={"d": range(1, 257)},
-    tiles={"br": "BLOCK_M", "bc": "BLOCK_N", "bd": "BLOCK_D", "bdv": "BLOCK_DV", "splits": "SPLITS"},
+    tiles={
+        "br": "BLOCK_M",
+        "bc": "BLOCK_N",
+        "bd": "BLOCK_D",
+        "bdv": "BLOCK_DV",
+        "splits": "SPLITS",
+    },
 )
 def paged_attention(
     q: Tensor,

@@ -55,8 +55,13 @@ def _constrain(x: dict[str, int], options: Mapping[str, Scalar], family: str) ->
 
 DOMAIN = Domain(
     sizes={
-        **{"b": (1, 4), "hq": (1, 8), "hkv": (1, 4), "d": (8, 128)},
-        **{"pages": (1, 40), "page": (1, 128), "n": (1, 8)},
+        "b": (1, 4),
+        "hq": (1, 8),
+        "hkv": (1, 4),
+        "d": (8, 128),
+        "pages": (1, 40),
+        "page": (1, 128),
+        "n": (1, 8),
     },
     families=PAGED,
     options={

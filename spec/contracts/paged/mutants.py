@@ -19,7 +19,7 @@ from kernelproof.spec.contracts.attention.mutants import (
 )
 from kernelproof.spec.contracts.decoding.mutants import DECODING_MUTANTS
 from kernelproof.spec.contracts.paged.families import pages_held
-from kernelproof.spec.language import Model, Mutant, mutants
+from kernelproof.spec.language import Model, Mutant, mutants, tile_mutants
 
 Array = npt.NDArray[Any]
 Change = Callable[[Mapping[str, Array]], dict[str, Array]]
@@ -89,18 +89,29 @@ def _values_before(x: Mapping[str, Array]) -> dict[str, Array]:
     return {"v_pages": np.roll(x["v_pages"], 1, axis=0)}
 
 
+_WITHOUT = (
+    "copy-of-values",  # one query over one key copies its value, and is right
+    "scale-from-dv",  # values are as wide as keys
+    *("padding-counted", "last-key-dropped"),  # these go by the lengths
+)
+
 PAGED_MUTANTS = (
     *map(
         _of_decoding,
         (
-            # one query over one key copies its value, and is right; padding goes by the lengths
-            *attention_mutants(
-                "lengths, splits, scale", without=("copy-of-values", "padding-counted")
-            ),
+            *attention_mutants("lengths, splits, scale", without=_WITHOUT),
             *GROUP_MUTANTS,
-            *TILE_MUTANTS,
+            *(m for m in TILE_MUTANTS if m.name != "last-tile-skipped"),
             *DECODING_MUTANTS,
         ),
+    ),
+    *tile_mutants(
+        {
+            "last-tile-skipped": (
+                "the last, ragged tile of a sequence is not visited",
+                lambda tile: _changed(lambda x: {"lengths": x["lengths"] // tile * tile}),
+            ),
+        }
     ),
     *mutants(
         {
