@@ -129,7 +129,8 @@ PROPERTIES = (
         "changes nothing.",
         "properties",
         (f"{_B3}/lengths-ragged+tables-shared/normal",),
-        ("b2.hq4.hkv2.d64.pages30.page32.n6/lengths-some-empty+splits-3/heavy-tailed",),
+        # a pool without a free page, so that whatever is read is a number
+        ("b2.hq4.hkv2.d64.pages12.page32.n6/splits-3/heavy-tailed",),
         relation=Relation(_relabelled, OPTIONS),
     ),
     Clause(

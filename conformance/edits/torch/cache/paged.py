@@ -9,6 +9,7 @@ from __future__ import annotations
 from kernelproof.conformance.edits.editing import Edited, wrong_costs, wrong_values
 
 _HELD = "held = page_table[sequence, : -(-n // page)]"
+_TAKEN = "index_select(1, held)"
 _STRIDE = "queries = queries.reshape("
 _MERGED = "merged, total = merge(*attend(queries[sequence], keys, values, n))"
 _LOOP = "in enumerate(lengths.tolist())"
@@ -41,7 +42,7 @@ VALUES = wrong_values(
         ),
         "slot-ignored": (
             "every token of a page is taken from its first slot",
-            ("pages[held].flatten", "pages[held][:, :1].repeat(1, pages.shape[1], 1, 1).flatten"),
+            (_TAKEN, f"{_TAKEN}[:, :, :1].expand(-1, -1, pages.shape[1], -1)"),
         ),
     },
 )
@@ -52,7 +53,7 @@ COSTS = (
         {
             "pool-converted": (
                 "the whole pool is converted for each sequence",
-                ("pages[held]", "(2 * pages)[held].div(2)"),
+                ("pages.permute", "(2 * pages).div_(2).permute"),
             ),
         },
     ),
