@@ -51,5 +51,5 @@ def paged_attention(
 
 def _gather(pages: Tensor, held: Tensor, n: int) -> Tensor:
     """The first n tokens of some pages: pages page hkv d, by head: hkv n d."""
-    # gathered by head, so that no product has to copy it into that order
-    return pages.permute(2, 0, 1, 3).index_select(1, held).flatten(1, 2)[:, :n]
+    tokens = pages[held].flatten(0, 1)[:n]
+    return tokens.transpose(0, 1).contiguous()  # once, where each product would copy it

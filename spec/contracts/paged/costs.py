@@ -88,9 +88,10 @@ def gathered_bytes(x: Sizes) -> int:
 
 
 def operator_traffic(x: Sizes) -> int:
-    """Operator by operator: pages are gathered, read and written whole; then as in decoding."""
+    """Operator by operator: pages are gathered, then their tokens put in the order of heads, read
+    and written each time; then as in decoding."""
     looked_up = 2 * _up(tokens_held(x), x.page) * ENTRY_BYTES
-    return decoding.operator_traffic(as_decoding(x)) + 2 * gathered_bytes(x) + looked_up
+    return decoding.operator_traffic(as_decoding(x)) + 4 * gathered_bytes(x) + looked_up
 
 
 def cap(x: Sizes) -> int:
@@ -101,9 +102,9 @@ def cap(x: Sizes) -> int:
 
 
 def memory(x: Sizes) -> int:
-    """That of decoding; by operators the gathered pages, too."""
+    """That of decoding; by operators the gathered pages, in the order of heads too."""
     held = decoding.DECODING.memory(as_decoding(x))
-    return held if x.tiles else held + gathered_bytes(x)
+    return held if x.tiles else held + 2 * gathered_bytes(x)
 
 
 PAGED = Costs(

@@ -86,7 +86,8 @@ def _first_slot(x: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _values_before(x: Mapping[str, Array]) -> dict[str, Array]:
-    return {"v_pages": np.roll(x["v_pages"], 1, axis=0)}
+    before = np.maximum(np.arange(len(x["v_pages"])) - 1, 0)
+    return {"v_pages": x["v_pages"][before]}
 
 
 _WITHOUT = (

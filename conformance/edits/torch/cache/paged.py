@@ -9,7 +9,7 @@ from __future__ import annotations
 from kernelproof.conformance.edits.editing import Edited, wrong_costs, wrong_values
 
 _HELD = "held = page_table[sequence, : -(-n // page)]"
-_TAKEN = "index_select(1, held)"
+_TAKEN = "pages[held]"
 _STRIDE = "queries = queries.reshape("
 _MERGED = "merged, total = merge(*attend(queries[sequence], keys, values, n))"
 _LOOP = "in enumerate(lengths.tolist())"
@@ -42,7 +42,7 @@ VALUES = wrong_values(
         ),
         "slot-ignored": (
             "every token of a page is taken from its first slot",
-            (_TAKEN, f"{_TAKEN}[:, :, :1].expand(-1, -1, pages.shape[1], -1)"),
+            (_TAKEN, f"{_TAKEN}[:, :1].expand(-1, pages.shape[1], -1, -1)"),
         ),
     },
 )
@@ -53,7 +53,7 @@ COSTS = (
         {
             "pool-converted": (
                 "the whole pool is converted for each sequence",
-                ("pages.permute", "(2 * pages).div_(2).permute"),
+                (_TAKEN, "(2 * pages).div_(2)[held]"),
             ),
         },
     ),

@@ -25,7 +25,7 @@ VALUES = wrong_values(
                 "tl.minimum(key // PAGE, tl.maximum((length - 1) // PAGE - 1, 0)).to(tl.int64)",
             ),
         ),
-        "table-of-neighbour": (
+        "row-of-neighbour": (
             "each sequence has the row of the table of its neighbour",
             (_OUT, f"page_table = page_table.roll(1, 0)\n    {_OUT}"),
         ),
@@ -37,7 +37,7 @@ VALUES = wrong_values(
             "the last token of each sequence is not read",
             (_OUT, f"lengths = (lengths - 1).clamp(min=0)\n    {_OUT}"),
         ),
-        "lengths-of-neighbour": (
+        "length-of-neighbour": (
             "each sequence has the length of its neighbour",
             (_OUT, f"lengths = lengths.roll(1)\n    {_OUT}"),
         ),
@@ -66,7 +66,7 @@ VALUES = wrong_values(
             "the padding of the last tile is counted in the row sum",
             ('tl.where(there[None, :], scores, float("-inf"))', "scores"),
         ),
-        "out-not-rescaled": (
+        "split-not-rescaled": (
             "within a split the accumulated output is not rescaled when the maximum grows",
             ("        sums *= rescale[:, None]\n", ""),
         ),
