@@ -48,7 +48,8 @@ def _constrain(x: dict[str, int], options: Mapping[str, Scalar], family: str) ->
         raise ValueError("page0: a page has at least 1 slot")
     wanted = pages_wanted(str(options.get("tables", "permuted")), x["b"], x["n"])
     if x["pages"] < wanted:
-        raise ValueError(f"pages{x['pages']}: so many sequences want a pool of {wanted}")
+        many = f"{x['b']} sequences of {x['n']} pages"
+        raise ValueError(f"pages{x['pages']}: {many} want a pool of {wanted}")
     if int(options.get("splits", 1)) < 1:
         raise ValueError(f"splits-{options['splits']}: keys are dealt to at least 1 split")
 
