@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from kernelproof.conformance.layout import NUMPY_DTYPES, lay_out, layout_of, read_back
+from kernelproof.conformance.layout import NUMPY_DTYPES, lay_out, layout_of_input, read_back
 from kernelproof.spec.accuracy import Spread
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Program, Spec, Step, Tensor
@@ -58,7 +58,7 @@ def draw(spec: Spec, case: Case, seed: str) -> list[Step]:
         tensors, shown = spec.call.operations[step.operation].inputs, dict(step.inputs)
         for position, tensor in enumerate(tensors):
             if tensor.name in shown:
-                layout = layout_of(case.layout, position)
+                layout = layout_of_input(case.layout, position, tensor)
                 shown[tensor.name] = _repeated(np.asarray(shown[tensor.name]), layout)
         options = {name: _held(value, case.dtype) for name, value in step.options.items()}
         step = replace(step, inputs=shown, options=options)
@@ -93,7 +93,7 @@ def rounded_inputs(spec: Spec, case: Case, step: Step) -> dict[str, Array]:
         if spec.earlier is None:
             return given
         wide = np.longdouble if case.dtype == "float64" else np.float64
-        before = {name: _widened(given[name], wide) for name in spec.earlier.given}
+        before = {name: widened(given[name], wide) for name in spec.earlier.given}
         record = spec.earlier.reference(**before, **step.options)
         left = {
             t.name: np.asarray(getattr(record, t.name)).astype(_dtype_of(t, case.dtype))
@@ -210,10 +210,10 @@ def calls(
     for step in steps:
         program = isinstance(spec.call, Program)
         reference = getattr(state, step.operation) if program else spec.reference
-        yield reference, {name: _widened(array, wide) for name, array in step.inputs.items()}
+        yield reference, {name: widened(array, wide) for name, array in step.inputs.items()}
 
 
-def _widened(array: Array, wide: Any) -> Array:
+def widened(array: Array, wide: Any) -> Array:
     """Floats in a wider dtype; tables of integers and masks as they are."""
     return array if array.dtype.kind in "iub" else array.astype(wide)
 

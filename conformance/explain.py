@@ -36,6 +36,8 @@ _USUAL = {
     "e": 1024,
     "capacity": 1024,
     "window": 1024,
+    "pages": 1024,
+    "page": 16,
 }
 _SAMPLE = 128  # length of the case that bounds are shown for
 _MEANT = {
@@ -195,7 +197,8 @@ def _accuracy(
     or of smaller ones where they are large."""
     if not isinstance(spec.call, Call):
         return {}
-    sample = {n: min(size, _SAMPLE) for n, size in axes.items()}
+    # one of a batch is bounded like all, and fits what smaller sizes hold
+    sample = {n: min(size, 1 if n == "b" else _SAMPLE) for n, size in axes.items()}
     found = {}
     for dtype in DTYPES:
         case = spec.case(_case(spec, dtype, sample, options))

@@ -335,6 +335,8 @@ class Judgement:
     def _step(self, number: int, reply: StepReply, backend: str) -> Finding | None:
         """A verdict if this step settles it; the worst ratio is kept otherwise."""
         step, expected = self._steps[number], self._expected[number]
+        if reply.no_room:
+            return {"verdict": Verdict.UNMEASURED, "message": reply.no_room}
         if expected.refusal and not reply.in_constructor:
             if reply.raised:
                 return None

@@ -8,6 +8,9 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from kernelproof.spec.domain import FAR, REPEATING
+from kernelproof.spec.language import Tensor
+
 Array = npt.NDArray[Any]
 
 NUMPY_DTYPES: dict[str, Any] = {
@@ -25,12 +28,17 @@ NUMPY_DTYPES: dict[str, Any] = {
 
 
 class View(NamedTuple):
-    """A tensor as it travels: its storage (one-dimensional), offset, shape and strides."""
+    """A tensor as it travels: its storage (one-dimensional), offset, shape and strides.
+
+    apart: elements from each part along the first axis to the next, where they lie far apart; the
+    storage then holds the parts side by side.
+    """
 
     storage: Array
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    apart: int = 0
 
 
 _MIXED = ("transposed", "sliced", "columns", "offset")
@@ -39,6 +47,16 @@ _MIXED = ("transposed", "sliced", "columns", "offset")
 def layout_of(layout: str, position: int) -> str:
     """The layout of the input at this position, where a case says ``mixed``."""
     return _MIXED[position % len(_MIXED)] if layout == "mixed" else layout
+
+
+def layout_of_input(layout: str, position: int, tensor: Tensor) -> str:
+    """The same of this input: only pages lie far apart, and a table of integers keeps its values,
+    which mean something."""
+    if layout == "far" and tensor.axes[0] != "pages":
+        return "contiguous"
+    if layout in REPEATING and tensor.dtype in ("int32", "int64"):
+        return "contiguous"
+    return layout_of(layout, position)
 
 
 def lay_out(array: Array, layout: str) -> View:
@@ -56,6 +74,11 @@ def lay_out(array: Array, layout: str) -> View:
     if axis is not None and array.ndim > axis + 1 and array.shape[axis]:
         view = lay_out(array.take(0, axis), "contiguous")
         return View(view.storage, 0, array.shape, (*view.strides[:axis], 0, *view.strides[axis:]))
+    if layout == "far" and array.ndim > 1 and array.shape[0] > 1:
+        view = lay_out(array, "contiguous")
+        apart = -(-(FAR + 1) // (array.shape[0] - 1))
+        apart += -apart % 16  # as allocators align pages
+        return View(view.storage, 0, array.shape, (apart, *view.strides[1:]), apart)
     if layout == "sliced":
         whole = _poison([size + 3 for size in array.shape], array.dtype)
         whole[tuple(slice(1, 1 + size) for size in array.shape)] = array
@@ -70,12 +93,15 @@ def lay_out(array: Array, layout: str) -> View:
 def read_back(view: View) -> Array:
     """The array that a view shows."""
     size = view.storage.itemsize
+    strides = [stride * size for stride in view.strides]
+    if view.apart:
+        strides[0] = view.storage.nbytes // view.shape[0]
     return np.ndarray(
         view.shape,
         view.storage.dtype,
         buffer=view.storage,
         offset=view.offset * size,
-        strides=[stride * size for stride in view.strides],
+        strides=strides,
     )
 
 

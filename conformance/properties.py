@@ -18,6 +18,7 @@ from kernelproof.conformance.expectation import (
     expect_steps,
     generator,
     rounded_inputs,
+    widened,
 )
 from kernelproof.spec.domain import Case, Scalar
 from kernelproof.spec.language import Clause, Spec, Step
@@ -96,7 +97,7 @@ def pose(spec: Spec, case: Case, anchor: str, precision: Precision, seed: str) -
 def _point(spec: Spec, case: Case, anchor: str, seed: str) -> Point:
     rng = generator(seed, spec.name, case.id, anchor)
     step = draw(spec, case, seed)[0]
-    inputs = {name: array.astype(np.float64) for name, array in step.inputs.items()}
+    inputs = {name: widened(array, np.float64) for name, array in step.inputs.items()}
     axes = {t.name: t.axes for t in spec.call.operations[step.operation].inputs}
     return Point(rng, inputs, step.options, FORMATS[case.dtype], spec.reference, axes)
 

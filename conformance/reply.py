@@ -45,11 +45,13 @@ class StepReply:
     """What one operation did: it raised, it returned something impossible, or it returned.
 
     lacking: a feature that this backend has not. astray: an access outside all arguments.
+    no_room: what the worker could not lay out for the call, which was not made.
     """
 
     raised: str | None
     lacking: str | None
     astray: str | None
+    no_room: str | None
     invalid: str | None
     outputs: tuple[Output, ...]
     in_constructor: bool
@@ -98,6 +100,7 @@ def _step(step: Mapping[str, Any], received: Mapping[str, Array]) -> StepReply:
         raised=_raised(raised) if raised else None,
         lacking=_message(raised) if kind == "lacking" else None,
         astray=_message(raised) if kind == "astray" else None,
+        no_room=_message(raised) if kind == "no room" else None,
         invalid=str(invalid)[:_TEXT] if invalid else None,
         outputs=tuple(_output(each, received) for each in outputs),
         in_constructor=bool(step.get("constructor")),

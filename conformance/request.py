@@ -9,8 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from kernelproof.conformance.capabilities import Capabilities
-from kernelproof.conformance.layout import NUMPY_DTYPES, lay_out, layout_of
-from kernelproof.spec.domain import Case
+from kernelproof.conformance.layout import (
+    NUMPY_DTYPES,
+    lay_out,
+    layout_of,
+    layout_of_input,
+)
+from kernelproof.spec.domain import REPEATING, Case
 from kernelproof.spec.language import Clause, Program, Step
 
 Array = npt.NDArray[Any]
@@ -36,7 +41,9 @@ def build_request(
             {
                 "operation": step.operation,
                 "inputs": [
-                    storages.view(t.name, step.inputs[t.name], layout_of(case.layout, position))
+                    storages.view(
+                        t.name, step.inputs[t.name], layout_of_input(case.layout, position, t)
+                    )
                     for position, t in enumerate(call.operations[step.operation].inputs)
                 ],
                 "options": {
@@ -72,10 +79,18 @@ class _Storages:
     def __init__(self, dtype: str) -> None:
         self._dtype = NUMPY_DTYPES[dtype]
         self.bytes: dict[str, Array] = {}
+        self._apart = 0
 
     def view(self, name: str, array: Array, layout: str) -> dict[str, Any]:
-        """Lay an array out; the description from which a worker rebuilds it."""
+        """Lay an array out; the description from which a worker rebuilds it.
+
+        Inputs whose parts lie far apart take turns in one stretch of addresses: the first part of
+        each, then the second.
+        """
         view, key = lay_out(array, layout), f"s{len(self.bytes)}"
+        if view.apart:
+            view = view._replace(offset=self._apart)
+            self._apart += view.storage.size // view.shape[0]
         self.bytes[key] = np.ascontiguousarray(view.storage).view(np.uint8)
         return {
             "name": name,
@@ -84,6 +99,7 @@ class _Storages:
             "offset": view.offset,
             "shape": list(view.shape),
             "strides": list(view.strides),
+            "apart": view.apart,
         }
 
     def option(self, name: str, value: Any, layout: str) -> Any:
@@ -94,5 +110,5 @@ class _Storages:
         if not isinstance(value, np.ndarray):
             return value
         value = value.astype(self._dtype) if value.dtype.kind == "f" else value
-        keeps_values = layout not in ("expanded", "repeated")
-        return self.view(name, value, layout_of(layout, 0) if keeps_values else "contiguous")
+        own = "contiguous" if layout in (*REPEATING, "far") else layout_of(layout, 0)
+        return self.view(name, value, own)

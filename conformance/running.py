@@ -82,6 +82,10 @@ _HARNESS = (__file__, differentiation.__file__)
 _FRESH = "integrity.fresh-outputs"
 
 
+class NoRoom(Exception):
+    """This machine, or the worker's limit, has no addresses for what a case lays far apart."""
+
+
 class Run:
     """One request: the steps of a case, once or twice, on fresh memory each time."""
 
@@ -145,7 +149,10 @@ class Run:
         before: Meter | None,
     ) -> dict[str, Any]:
         memory = Memory(storages, self._device)
-        inputs = [memory.view(view) for view in step["inputs"]]
+        try:
+            inputs = [memory.view(view) for view in step["inputs"]]
+        except NoRoom as error:
+            return {"raised": {"kind": "no room", "type": "", "message": str(error)}}
         options = self._options(memory, step["options"])
         operation = (
             target if self._request["new"] is None else getattr(target, step["operation"], None)
@@ -325,9 +332,12 @@ class Memory:
     def __init__(self, storages: Mapping[str, Any], device: torch.device) -> None:
         self._storages, self._device = storages, device
         self._made: dict[str, tuple[str, torch.Tensor]] = {}
+        self._stretches: dict[tuple[torch.dtype, int], torch.Tensor] = {}
 
     def view(self, view: Mapping[str, Any]) -> torch.Tensor:
         """The tensor that the judge described: dtype, storage, offset, shape and strides."""
+        if view["apart"]:
+            return self._view_apart(view)
         dtype, raw = _DTYPES[view["dtype"]], self._storages[view["storage"]]
         storage = (
             torch.from_numpy(raw.copy()).view(dtype) if raw.size else torch.empty(0, dtype=dtype)
@@ -336,9 +346,27 @@ class Memory:
         self._made[view["storage"]] = (view["name"], storage)
         return storage.as_strided(view["shape"], view["strides"], view["offset"])
 
+    def _view_apart(self, view: Mapping[str, Any]) -> torch.Tensor:
+        """The same, its parts far apart. Raises NoRoom.
+
+        Nothing but the parts is ever touched: of the stretch in which they lie, no more than they
+        becomes memory.
+        """
+        dtype, apart, offset = _DTYPES[view["dtype"]], view["apart"], view["offset"]
+        size = view["shape"][0] * apart
+        if (dtype, size) not in self._stretches:
+            self._stretches[dtype, size] = _stretch(size, dtype, self._device)
+        stretch = self._stretches[dtype, size]
+        sent = torch.from_numpy(self._storages[view["storage"]].copy()).view(dtype)
+        parts = sent.view(view["shape"][0], -1)
+        laid = stretch.as_strided(parts.shape, (apart, 1), offset).copy_(parts)
+        self._made[view["storage"]] = (view["name"], laid)
+        return stretch.as_strided(view["shape"], view["strides"], offset)
+
     def storages(self) -> dict[str, torch.Tensor]:
-        """The storages, whole, by the role of the input that lies in each."""
-        return dict(self._made.values())
+        """The storages, whole, by the role of the input that lies in each; without those whose
+        parts lie far apart, of which no meter could keep a map."""
+        return {name: storage for name, storage in self._made.values() if storage.is_contiguous()}
 
     def value(self, value: Any) -> Any:
         """An option: plain, a tensor, or a tuple of those."""
@@ -367,3 +395,12 @@ class Memory:
         """Overwrite every input."""
         for _, storage in self._made.values():
             _fill(storage)
+
+
+def _stretch(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Addresses for so many elements, which an operating system lends before there is memory."""
+    try:
+        return torch.empty(size, dtype=dtype, device=device)
+    except RuntimeError as error:
+        gigabytes = size * dtype.itemsize / 1e9
+        raise NoRoom(f"no {gigabytes:.1f} GB of addresses: {first_line(error)}") from None

@@ -35,10 +35,15 @@ LAYOUTS: Mapping[str, str] = {
     "expanded": "stride 0 along the first axis",
     "repeated": "stride 0 along the second axis, as of keys that heads share",
     "mixed": "each input has another of the layouts transposed, sliced, columns and offset",
+    "far": "pages lie so far apart that the last one begins beyond 2^31 elements",
 }
 
 REPEATING = ("expanded", "repeated")
 """Layouts of stride 0: the same numbers stand in several places."""
+
+FAR = 1 << 31
+"""How many elements lie before the last page in the layout ``far``, at least: an offset of 32 bits
+does not reach it."""
 
 
 @dataclass(frozen=True)

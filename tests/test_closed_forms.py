@@ -32,6 +32,7 @@ BACKWARD = load_spec("attention.flash_backward").costs
 MATMUL, STRASSEN = load_spec("matmul.tiled").costs, load_spec("matmul.strassen").costs
 NAIVE = load_spec("matmul.naive").costs
 DECODING = load_spec("attention.flash_decoding").costs
+PAGED = load_spec("cache.paged").costs
 ADDITIVE = load_spec("attention.additive").costs
 SAFE, ONLINE = load_spec("softmax.safe").costs, load_spec("softmax.online").costs
 ATTENTIONS = (FLASH, SHARED, ONE_KEY_HEAD, STANDARD, FUSED)
@@ -671,6 +672,77 @@ def test_decoding_holds_partial_results_alone_and_none_of_splits_that_no_tile_ca
     assert DECODING.memory(x) == 2 * 8 * 4 * (128 + 1) * 4 + WORKSPACE
     many = Sizes(axes, {"splits": 1000}, 2, {"bc": 64})
     assert DECODING.memory(many) == 2 * 8 * 64 * (128 + 1) * 4 + WORKSPACE
+
+
+# Paged attention ----------------------------------------------------------------------------------
+
+
+@st.composite
+def paged_sizes(draw):
+    """Sizes of paged attention, with tables in which sequences may share pages."""
+    hkv, b, n = draw(st.integers(1, 2)), draw(st.integers(0, 3)), draw(st.integers(0, 5))
+    page, pages = draw(st.integers(1, 9)), draw(st.integers(n, 12))
+    axes = {"b": b, "hq": hkv * draw(st.integers(1, 3)), "hkv": hkv, "d": draw(st.integers(1, 5))}
+    axes |= {"pages": pages, "page": page, "n": n}
+    lengths = [draw(st.integers(0, n * page)) for _ in range(b)]
+    rows = [draw(st.permutations(range(pages)))[:n] for _ in range(b)]
+    options = {"lengths": np.array(lengths, np.int32)}
+    options["page_table"] = np.array(rows, np.int32).reshape(b, n)
+    if draw(st.booleans()):
+        options["splits"] = draw(st.integers(1, 50))
+    tiles = {name: draw(st.integers(1, 20)) for name in ("br", "bc", "bd", "bdv", "splits")}
+    return Sizes(axes, options, draw(st.sampled_from([2, 4, 8])), tiles)
+
+
+def contiguous(x):
+    """The same sequences, tokens one behind the other."""
+    axes = {n: x.axes[n] for n in ("b", "hq", "hkv", "d")} | {"dv": x.d, "tk": x.n * x.page}
+    return Sizes(axes, x.options, x.item, x.tiles)
+
+
+@SMALL
+@given(paged_sizes())
+def test_paged_attention_does_the_work_of_decoding_and_looks_up_each_page_of_each_tile(x):
+    moved, flops, exps = decode(contiguous(x))
+    for held in map(int, x.options["lengths"]):
+        for tile in range(0, held, x.tiles["bc"]):
+            keys = range(tile, min(tile + x.tiles["bc"], held))
+            moved += x.hkv * 4 * len({key // x.page for key in keys})
+    assert (PAGED.traffic(x), PAGED.flops(x), PAGED.exps(x)) == (moved, flops, exps)
+
+
+@SMALL
+@given(paged_sizes())
+def test_paged_attention_depends_on_each_slot_that_some_sequence_holds_once(x):
+    table, lengths = x.options["page_table"], x.options["lengths"]
+    slots = {
+        (table[i, j // x.page], j % x.page) for i in range(x.b) for j in range(int(lengths[i]))
+    }
+    queries = x.hq * x.d * sum(1 for held in lengths if held)
+    numbers = len(slots) * x.hkv * x.d
+    assert PAGED.reads(x) == {"q": queries, "k_pages": numbers, "v_pages": numbers}
+    assert PAGED.compulsory(x) == x.item * (queries + 2 * numbers + x.b * x.hq * x.d) + (
+        x.b * x.hq * max(4, x.item)
+    )
+    assert PAGED.compulsory(x) <= PAGED.traffic(x)
+
+
+@SMALL
+@given(paged_sizes())
+def test_no_way_to_attend_to_pages_by_operators_or_best_tiles_is_beyond_the_cap(x):
+    best = x.with_tiles(**PAGED.best_tiles(x), splits=x.tiles["splits"])
+    assert PAGED.traffic(best) <= PAGED.cap(best)
+    plain = x.with_tiles()
+    assert PAGED.compulsory(x) <= PAGED.traffic(plain) <= PAGED.cap(plain)
+
+
+def test_a_pool_costs_nothing_where_no_sequence_holds_it():
+    axes = {"b": 2, "hq": 8, "hkv": 2, "d": 64, "page": 16, "n": 10}
+    small, large = (
+        Sizes({**axes, "pages": pages}, {"splits": 2}, 2, {"bc": 64}) for pages in (20, 20_000)
+    )
+    for form in ("traffic", "compulsory", "memory", "cap", "flops"):
+        assert getattr(PAGED, form)(small) == getattr(PAGED, form)(large), form
 
 
 # Additive attention -------------------------------------------------------------------------------

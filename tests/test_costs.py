@@ -113,6 +113,13 @@ BUILT_IN = [
     ("triton-flash-decoding", "float32/b1.hq6.hkv2.tk200.d64.dv40/splits-3/normal"),
     ("triton-flash-decoding", "float16/b3.hq4.hkv1.tk150.d24/lengths-some-empty+splits-2/normal"),
     ("triton-flash-decoding", "bfloat16/b2.hq2.hkv2.tk70.d16/lengths-ragged/normal/transposed"),
+    ("triton-paged", "float32/b3.hq4.hkv2.d40.pages90.page7.n25/lengths-ragged+splits-3/normal"),
+    (
+        "triton-paged",
+        "float16/b4.hq4.hkv1.d24.pages40.page16.n9/"
+        "lengths-some-empty+tables-shared+splits-2/normal",
+    ),
+    ("triton-paged", "bfloat16/b2.hq2.hkv2.d16.pages5.page128.n2/lengths-ragged/normal/transposed"),
     ("triton-fused", "float32/b1.h2.tq130.tk70.d24.dv40/causal-bottom-right/normal"),
     ("triton-fused", "bfloat16/b2.h1.tq40.tk300.d80/causal-top-left/normal"),
     ("triton-fused", "float16/b1.h1.tq70.tk40.d32/causal-bottom-right/normal"),

@@ -22,6 +22,7 @@ from kernelproof.spec.rounding import DTYPES
 SPECS = {name: load_spec(name) for name in spec_names()}
 ATTENTION, CACHE = SPECS["attention.scaled_dot_product"], SPECS["cache.contiguous"]
 MATMUL, DECODING = SPECS["matmul.tiled"], SPECS["attention.flash_decoding"]
+PAGED = SPECS["cache.paged"]
 MATMUL, BACKWARD = SPECS["matmul.tiled"], SPECS["attention.flash_backward"]
 EACH_SPEC = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 SEEDS = given(seed=st.integers(0, 2**32 - 1))
@@ -314,6 +315,48 @@ def test_keys_and_values_are_nan_beyond_the_lengths_and_nowhere_else(lengths):
         for sequence, keys in enumerate(step.inputs[name]):
             assert np.isfinite(keys[:, : held[sequence]]).all()
             assert np.isnan(keys[:, held[sequence] :]).all()
+
+
+@pytest.mark.parametrize("tables", PAGED.domain.options["tables"])
+@pytest.mark.parametrize("lengths", PAGED.domain.options["lengths"])
+def test_slots_hold_numbers_where_a_sequence_holds_them_and_nan_elsewhere(lengths, tables):
+    point = f"b3.hq4.hkv2.d8.pages20.page3.n5/lengths-{lengths}+tables-{tables}/normal"
+    [step] = draw(PAGED, PAGED.case(f"float32/{point}"), "0")
+    table, held = step.inputs["page_table"], step.inputs["lengths"]
+    assert (table.dtype, held.dtype, step.options) == (np.int32, np.int32, {})
+    assert np.array_equal(table == -1, np.arange(5) >= -(-held[:, None] // 3))
+    slots = {(table[i, j // 3], j % 3) for i in range(3) for j in range(held[i])}
+    for pool in (step.inputs["k_pages"], step.inputs["v_pages"]):
+        found = np.isfinite(pool)
+        assert np.array_equal(found.all((2, 3)), found.any((2, 3)))
+        assert set(zip(*np.nonzero(found.all((2, 3))), strict=True)) == slots
+
+
+def test_tables_are_what_their_names_say():
+    def rows(tables):
+        point = f"b3.hq2.hkv2.d8.pages20.page3.n5/lengths-full+tables-{tables}/normal"
+        return draw(PAGED, PAGED.case(f"float32/{point}"), "0")[0].inputs["page_table"]
+
+    assert np.array_equal(rows("identity"), np.arange(15).reshape(3, 5))
+    assert len(np.unique(rows("permuted"))) == 15
+    shared = rows("shared")
+    assert (shared[:, :3] == shared[0, :3]).all()
+    assert len(np.unique(shared)) == 3 + 3 * 2
+
+
+@pytest.mark.parametrize(("tables", "wanted"), [("permuted", 15), ("shared", 9)])
+def test_a_pool_too_small_for_its_sequences_is_refused(tables, wanted):
+    with pytest.raises(ValueError) as raised:
+        PAGED.case(f"float32/b3.hq2.hkv2.d8.pages8.page3.n5/tables-{tables}/normal")
+    assert str(raised.value) == f"pages8: 3 sequences of 5 pages want a pool of {wanted}"
+
+
+@pytest.mark.parametrize("layout", ["repeated", "expanded", "far", "mixed"])
+def test_tables_and_lengths_are_whole_in_every_layout(layout):
+    point = "float16/b3.hq4.hkv2.d8.pages20.page3.n5/lengths-ragged/normal"
+    [step] = draw(PAGED, PAGED.case(f"{point}/{layout}"), "0")
+    held = -(-step.inputs["lengths"] // 3)
+    assert len(np.unique(step.inputs["page_table"])) == held.sum() + (held < 5).any()
 
 
 @pytest.mark.parametrize("tk", [0, 1, 9])

@@ -9,12 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernelproof.conformance.layout import NUMPY_DTYPES, View, lay_out, layout_of, read_back
+from kernelproof.conformance.layout import (
+    NUMPY_DTYPES,
+    View,
+    lay_out,
+    layout_of,
+    layout_of_input,
+    read_back,
+)
 from kernelproof.spec.domain import LAYOUTS
+from kernelproof.spec.language import parse_tensors
 
 EACH_DTYPE = pytest.mark.parametrize("dtype", NUMPY_DTYPES)
 ONE_VIEW = [layout for layout in LAYOUTS if layout != "mixed"]
+NEAR = [layout for layout in ONE_VIEW if layout != "far"]
 EACH_LAYOUT = pytest.mark.parametrize("layout", ONE_VIEW)
+EACH_NEAR = pytest.mark.parametrize("layout", NEAR)
 SHAPES = given(shape=st.lists(st.integers(0, 4), max_size=4).map(tuple))
 DRAWN = settings(deadline=None, derandomize=True, max_examples=40)
 
@@ -65,7 +75,7 @@ def test_a_view_shows_the_array_that_was_laid_out(layout, dtype, shape):
     assert np.array_equal(got, shown(array, layout))
 
 
-@EACH_LAYOUT
+@EACH_NEAR
 @DRAWN
 @SHAPES
 def test_offset_and_strides_find_every_element_inside_the_storage(layout, shape):
@@ -77,7 +87,7 @@ def test_offset_and_strides_find_every_element_inside_the_storage(layout, shape)
 
 
 @EACH_DTYPE
-@EACH_LAYOUT
+@EACH_NEAR
 @DRAWN
 @SHAPES
 def test_what_lies_between_is_poison(layout, dtype, shape):
@@ -199,6 +209,40 @@ def test_mixed_gives_each_of_four_inputs_another_layout():
 @EACH_LAYOUT
 def test_every_other_layout_is_that_of_all_inputs(layout):
     assert {layout_of(layout, position) for position in range(4)} == {layout}
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (5, 2, 3, 4), (1000, 2)])
+def test_far_parts_are_sent_side_by_side_and_the_last_lies_beyond_offsets_of_32_bits(
+    shape,
+):
+    array = numbered(shape)
+    view = lay_out(array, "far")
+    assert np.array_equal(view.storage, array.reshape(-1))
+    assert view.strides == (view.apart, *row_major(shape)[1:])
+    last = view.apart * (shape[0] - 1)
+    assert 2**31 < last <= 2**31 + 16 * shape[0]
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (0, 3), (1, 3)])
+def test_what_has_no_two_parts_lies_together(shape):
+    assert lay_out(numbered(shape), "far").apart == 0
+
+
+@pytest.mark.parametrize(
+    ("layout", "line", "want"),
+    [
+        ("far", "k: pages page d", "far"),
+        ("far", "table: b n int32", "contiguous"),
+        ("far", "q: b h d", "contiguous"),
+        ("expanded", "table: b n int32", "contiguous"),
+        ("repeated", "q: b h d", "repeated"),
+        ("sliced", "table: b n int32", "sliced"),
+        ("mixed", "table: b n int32", "sliced"),
+    ],
+)
+def test_pages_alone_lie_far_apart_and_tables_keep_their_values(layout, line, want):
+    (tensor,) = parse_tensors(line)
+    assert layout_of_input(layout, 1, tensor) == want
 
 
 def test_a_view_of_a_part_reads_that_part():

@@ -62,9 +62,10 @@ def test_the_smoke_cases_of_every_clause_expose_some_mutant(spec):
 
 
 def exposes_some(spec, clause):
+    dtype = clause.dtypes[0] if clause.dtypes else "float32"
     return any(
         power(trial, trial.rounded(trial.outputs_of(mutant))) > ADEQUATE
-        for trial in smoke_trials(spec, "float32", [clause])
+        for trial in smoke_trials(spec, dtype, [clause])
         for mutant in spec.mutants
     )
 

@@ -21,6 +21,7 @@ from kernelproof.reference.attention.multi_head import multi_head
 from kernelproof.reference.attention.scaled_dot_product import scaled_dot_product
 from kernelproof.reference.attention.uptrain import uptrain
 from kernelproof.reference.cache.contiguous import Contiguous
+from kernelproof.reference.cache.paged import paged
 from kernelproof.reference.matmul.forms import FORMS
 from kernelproof.reference.matmul.strassen import by_blocks, strassen
 from kernelproof.reference.matmul.tiled import tiled
@@ -500,6 +501,35 @@ def test_splits_of_the_keys_merge_to_the_whole_as_flash_decoding_says(splits, le
     out = sum(share[..., None] * e.out for share, e in zip(shares, each, strict=True))
     assert np.allclose(whole.lse, lse, rtol=1e-14)
     assert np.allclose(whole.out, out, rtol=1e-13)
+
+
+@pytest.mark.parametrize("lengths", [[6, 6], [4, 2], [0, 5], [3, 0]])
+def test_paged_attention_is_decoding_over_its_pages_one_behind_the_other(lengths):
+    x, table = draw(h=4, hkv=2, d=3, dv=3, tq=1), [[3, 0], [4, 1]]
+    pools = {f"{name}_pages": np.full((5, 3, 2, 3), np.nan) for name in "kv"}
+    for i, held in enumerate(lengths):
+        for j in range(held):
+            for name in "kv":
+                pools[f"{name}_pages"][table[i][j // 3], j % 3] = x[name][i, :, j]
+    rows = [
+        [p if 3 * at < held else -1 for at, p in enumerate(row)]
+        for row, held in zip(table, lengths, strict=True)
+    ]
+    held = np.array(lengths, np.int32)
+    got = paged(x["q"], **pools, page_table=np.array(rows, np.int32), lengths=held, scale=0.3)
+    want = flash_decoding(**x, lengths=held, scale=0.3)
+    assert np.array_equal(got.out, want.out)
+    assert np.array_equal(got.lse, want.lse)
+
+
+def test_sequences_that_share_pages_read_the_same_tokens():
+    x = draw(b=2, h=2, d=3, dv=3, tq=1)
+    x["q"][1] = x["q"][0]
+    pages = x["k"].swapaxes(1, 2).reshape(4, 3, 2, 3)
+    table, lengths = np.array([[2, 1], [2, 1]], np.int32), np.array([5, 5], np.int32)
+    got = paged(x["q"], pages, pages, table, lengths)
+    assert np.array_equal(got.out[0], got.out[1])
+    assert np.array_equal(got.k[0, 0, :3], pages[2, :, 0])
 
 
 @WIDE

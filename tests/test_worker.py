@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -25,6 +27,8 @@ from kernelproof.conformance.channel import (
     ChannelTimeout,
 )
 from kernelproof.conformance.client import Worker, WorkerFailure, WorkerLimits
+from kernelproof.conformance.expectation import draw
+from kernelproof.spec.catalogue import load_spec
 
 # Frames -------------------------------------------------------------------------------------------
 
@@ -244,6 +248,43 @@ def test_inputs_arrive_with_the_values_they_were_drawn_with(inspector: Any, size
     assert first.message == second.message
     assert "digest" in first.message
     assert inspector("digest", case.replace("normal", "rising")).message != first.message
+
+
+PAGED = "float16/b2.hq4.hkv2.d32.pages40.page8.n20/splits-2/normal"
+
+
+def test_pages_that_lie_far_apart_hold_what_was_drawn_and_take_no_memory_between(
+    inspector: Any,
+) -> None:
+    def seen(case: str) -> tuple[str, ...]:
+        found = re.search(r"stride (\d+) apart (-?\d+) MB (\d+) digest (\w+)", case)
+        assert found
+        return found.groups()
+
+    _, _, before, _ = seen(inspector("pages", PAGED).message)
+    stride, apart, after, digest = seen(inspector("pages", f"{PAGED}/far").message)
+    assert 39 * int(stride) > 2**31
+    assert int(apart) == 2 * 8 * 2 * 32  # k and v take turns in one stretch of addresses
+    assert int(after) - int(before) < 300
+    spec = load_spec("cache.paged")
+    [step] = draw(spec, spec.case(f"{PAGED}/far"), "0")
+    assert digest == hashlib.sha256(step.inputs["k_pages"].tobytes()).hexdigest()
+
+
+def test_a_page_written_far_away_is_seen(inspector: Any) -> None:
+    result = inspector("page written", PAGED.replace("splits", "lengths-empty+splits") + "/far")
+    assert (result.verdict, result.clause) == ("fail", "integrity.inputs-unchanged")
+    assert result.message == "call changed its input v_pages"
+
+
+def test_where_there_are_no_addresses_for_a_case_it_is_unmeasured(
+    suite_of: Callable[..., Any], kernels: Path
+) -> None:
+    narrow = suite_of(kernels / "inspector.py", memory=4)
+    result = narrow("pages", f"{PAGED}/far")
+    assert result.verdict == "unmeasured"
+    assert result.message.startswith("no 4.4 GB of addresses: ")
+    assert "digest" in narrow("pages", PAGED).message
 
 
 def test_large_calls_leave_no_file_behind_and_close_leaves_nothing(

@@ -40,13 +40,13 @@ def flash_decoding(
     queries = queries.reshape(b, hkv, hq // max(hkv, 1), d)
     for sequence, n in enumerate([tk] * b if lengths is None else lengths.tolist()):
         size = max(1, -(-n // (splits or 1)))
-        keys, values = (_dealt(x[sequence, :, :n].to(wide), size) for x in (k, v))
+        keys, values = (dealt(x[sequence, :, :n].to(wide), size) for x in (k, v))
         merged, total = merge(*attend(queries[sequence], keys, values, n))
         out[sequence], lse[sequence] = merged.view(hq, 1, dv), total.view(hq, 1)
     return out, lse
 
 
-def _dealt(keys: Tensor, size: int) -> Tensor:
+def dealt(keys: Tensor, size: int) -> Tensor:
     """Keys h n d in parts of equal size, h s size d, of which the last is filled up with zeros."""
     n = keys.shape[1]
     parts = -(-n // size)

@@ -21,7 +21,7 @@ from kernelproof.impls.registration import implementation
 
 LOG2_E = tl.constexpr(math.log2(math.e))
 LN_2 = tl.constexpr(math.log(2.0))
-_TILE_BYTES = 64 << 10  # of k and v together: two stages fit in an A100's shared memory
+TILE_BYTES = 64 << 10  # of k and v together: two stages fit in an A100's shared memory
 _PROCESSORS = 4  # where there is no GPU to ask
 
 
@@ -36,7 +36,7 @@ def _length(lengths, stride, batch, tk, RAGGED: tl.constexpr):
 
 
 @triton.jit
-def _keys_per_split(length, SPLITS: tl.constexpr, BLOCK_N: tl.constexpr):
+def keys_per_split(length, SPLITS: tl.constexpr, BLOCK_N: tl.constexpr):
     """Whole tiles, as evenly as that goes: the last splits of a short sequence have none."""
     return tl.cdiv(tl.cdiv(length, BLOCK_N), SPLITS) * BLOCK_N
 
@@ -56,7 +56,7 @@ def _attend_split(
     batch = (tl.program_id(0) // SPLITS // hkv).to(tl.int64)
     key_head = (tl.program_id(0) // SPLITS % hkv).to(tl.int64)
     length = _length(lengths, stride_lengths, batch, tk, RAGGED)
-    held = _keys_per_split(length, SPLITS, BLOCK_N)
+    held = keys_per_split(length, SPLITS, BLOCK_N)
     begin, end = split * held, tl.minimum((split + 1) * held, length)
     if begin >= end:
         return
@@ -105,15 +105,16 @@ def _attend_split(
 
 
 @triton.jit
-def _merge(
+def merge_splits(
     partial, partial_lse, lengths, out, lse,
     hq, tk, dv, stride_lengths,
     SPLITS: tl.constexpr, RAGGED: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):
+    """One row of out and lse from those of its splits, b hq SPLITS dv and b hq SPLITS in base 2."""
     row = tl.program_id(0).to(tl.int64)
     length = _length(lengths, stride_lengths, row // hq, tk, RAGGED)
     # splits that hold a key: the others left nothing to read
-    parts = tl.cdiv(length, tl.maximum(_keys_per_split(length, SPLITS, BLOCK_N), 1))
+    parts = tl.cdiv(length, tl.maximum(keys_per_split(length, SPLITS, BLOCK_N), 1))
     dims = tl.arange(0, BLOCK_DV)
     total = tl.zeros((), tl.float32)
     top = tl.full((), float("-inf"), tl.float32)
@@ -134,7 +135,7 @@ def _merge(
 # fmt: on
 
 
-def _usual_splits(pairs: int, q: Tensor) -> int:
+def usual_splits(pairs: int, q: Tensor) -> int:
     """Two programs per multiprocessor, rounded up to a power of two: each number is compiled."""
     processors = _PROCESSORS
     if q.is_cuda:
@@ -175,10 +176,10 @@ def flash_decoding(
     if not lse.numel():
         return out, lse
     padded, padded_v = (max(16, triton.next_power_of_2(size)) for size in (d, dv))
-    block_n = min(64, _TILE_BYTES // (padded + padded_v) // q.element_size())
+    block_n = min(64, TILE_BYTES // (padded + padded_v) // q.element_size())
     # no sequence has more tiles than tk keys have
     tiles = max(1, triton.cdiv(tk, block_n))
-    splits = min(tiles, _usual_splits(b * hkv, q) if splits is None else splits)
+    splits = min(tiles, usual_splits(b * hkv, q) if splits is None else splits)
     partial = torch.empty(b, hq, splits, dv, dtype=torch.float32, device=q.device)
     partial_lse = torch.empty(b, hq, splits, dtype=torch.float32, device=q.device)
     stride_lengths = 0 if lengths is None else lengths.stride(0)
@@ -191,7 +192,7 @@ def flash_decoding(
         GROUP=hq // hkv, BLOCK_M=max(16, triton.next_power_of_2(hq // hkv)),
         BLOCK_D=padded, BLOCK_DV=padded_v, **shared,
     )
-    _merge[(b * hq,)](
+    merge_splits[(b * hq,)](
         partial, partial_lse, lengths, out, lse,
         hq, tk, dv, stride_lengths, BLOCK_DV=padded_v, **shared,
     )

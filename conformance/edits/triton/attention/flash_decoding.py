@@ -6,7 +6,7 @@ from kernelproof.conformance.edits.editing import Edited, wrong_costs, wrong_val
 
 _SCORES = 'tl.dot(queries, k_tile, input_precision="ieee")'
 _STRIDE = "stride_lengths = 0 if lengths is None else lengths.stride(0)"
-_PARTS = "tl.cdiv(length, tl.maximum(_keys_per_split(length, SPLITS, BLOCK_N), 1))"
+_PARTS = "tl.cdiv(length, tl.maximum(keys_per_split(length, SPLITS, BLOCK_N), 1))"
 
 VALUES = wrong_values(
     {

@@ -1,0 +1,1 @@
+"""Cache implementations in Triton."""

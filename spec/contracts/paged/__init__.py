@@ -1,0 +1,1 @@
+"""What paged attention guarantees: its cases, clauses, costs and planted bugs."""
