@@ -108,6 +108,8 @@ REFUSALS = (
                 "allocate@0.append11@0.append2@0.attend@0.append1@0.attend@0.append1@0.attend@0",
                 "allocate@0.allocate@1.append5@0.append9@1.attend@0@1.append4@1.append1@1."
                 "append3@0.attend@0@1",
+                "allocate@0.allocate@1.append4@0.append9@1.append8@0.attend@0@1",
+                "allocate@0.append6@0.fork@0@1.append3@1.allocate@2.append1@2.attend@0@1@2",
                 pages=3,
             ),
             *_small(

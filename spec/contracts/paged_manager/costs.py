@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kernelproof.spec.contracts.cache.costs import ATTEND as OF_ONE
 from kernelproof.spec.language import WORKSPACE, Costs, Formula, Sizes
 
 ENTRY = 4
@@ -17,9 +16,9 @@ ENTRY = 4
 
 
 def _each(x: Sizes) -> list[Sizes]:
-    """Every sequence that is named, as a cache of its own."""
+    """The sizes of every sequence that is named, whose tokens are ``tokens``."""
     held = [x.axes[f"tokens{sequence}"] for sequence in x.options.get("sequences", ())]
-    return [replace(x, axes={**x.axes, "b": 1, "t": 1, "tokens": n}) for n in held]
+    return [replace(x, axes={**x.axes, "tokens": n}) for n in held]
 
 
 def _summed(form: Formula) -> Formula:
@@ -36,11 +35,9 @@ def _page(x: Sizes) -> int:
     return 2 * x.page * x.hkv * x.d
 
 
-def _gathered(x: Sizes) -> int:
-    """Bytes of one sequence that are copied out of its pages: these are read, the table once for
-    keys and once for values, and written; and its out and lse go to their places."""
-    outputs = x.hq * (x.d * x.item + x.wide)
-    return 2 * _pages(x) * (_page(x) * x.item + ENTRY) + 2 * outputs
+def _stored(x: Sizes) -> int:
+    """Elements of the keys and values of one sequence."""
+    return 2 * x.tokens * x.hkv * x.d
 
 
 def _compulsory(x: Sizes) -> int:
@@ -52,23 +49,31 @@ def _compulsory(x: Sizes) -> int:
 
 
 def _by_operators(x: Sizes) -> int:
-    """Sequence after sequence: its pages are gathered, and attended to."""
-    return OF_ONE.traffic(x) + _gathered(x)
+    """Of one sequence, operator by operator: its pages are gathered, by the table that is read for
+    keys and for values; the query is scaled; S is written, read for lse, made P in one pass, which
+    is read once; out and lse go to their places in the batch. Of inputs narrower than the
+    accumulator the query, keys, values and out are converted."""
+    rows = x.hq * x.d
+    gathered = 2 * _pages(x) * (_page(x) * x.item + ENTRY)
+    converted = (2 * rows + _stored(x)) * (x.item + x.wide) if x.item < x.wide else 0
+    made = (4 * rows + _stored(x) + 5 * x.hq * x.tokens + x.hq) * x.wide
+    return gathered + converted + made + 2 * (rows * x.item + x.hq * x.wide)
 
 
 def _held(x: Sizes) -> int:
-    """Bytes that attention over one sequence holds: its pages, and what comes of them."""
-    return OF_ONE.memory(x) - WORKSPACE + _pages(x) * _page(x) * x.item
+    """Bytes that attention over one sequence holds: its pages, copied and converted, and S."""
+    copied = _pages(x) * _page(x) * (x.item + x.wide)
+    return copied + 4 * x.hq * (x.tokens + x.d) * x.wide
 
 
 ATTEND = Costs(
-    flops=_summed(OF_ONE.flops),
-    useful=_summed(OF_ONE.useful),
-    exps=_summed(OF_ONE.exps),
+    flops=_summed(lambda x: 4 * x.hq * x.tokens * x.d),
+    useful=_summed(lambda x: 4 * x.hq * x.tokens * x.d),
+    exps=_summed(lambda x: 2 * x.hq * x.tokens),
     reads=lambda x: {"q": sum(x.hq * x.d for one in _each(x) if one.tokens)},
     compulsory=_compulsory,
     traffic=_summed(_by_operators),
-    cap=lambda x: 2 * sum(map(_by_operators, _each(x))),
+    cap=_summed(lambda x: 2 * _by_operators(x)),
     memory=lambda x: sum(map(_held, _each(x))) + WORKSPACE,
 )
 """Costs of attention over some sequences: linear in their tokens."""
