@@ -200,7 +200,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("message", REFUSALS)
-def test_a_refusal_says_what_was_wanted_and_changes_nothing(cache: PagedCache, message: str) -> None:
+def test_a_refusal_says_what_is_wanted_and_changes_nothing(cache: PagedCache, message: str) -> None:
     before = repr(cache)
     for refused in REFUSALS[message](cache):
         with pytest.raises(
@@ -242,7 +242,7 @@ def test_an_append_copies_no_token_but_its_own_and_those_of_one_page(
 
 
 def test_the_example_of_the_class_runs() -> None:
-    lines = re.findall(r"^        (?:cache|out, lse) .*|^        cache\..*", PagedCache.__doc__, re.M)
+    lines = re.findall(r"^        (?=cache|out, lse).*", str(PagedCache.__doc__), re.M)
     k, k8 = torch.ones(1, 8, 20, 128).half(), torch.ones(1, 8, 1, 128).half()
     names = {"torch": torch, "PagedCache": PagedCache, "k": k, "v": k, "k8": k8, "v8": k8}
     names["q"] = torch.ones(2, 16, 1, 128).half()

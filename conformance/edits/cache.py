@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from kernelproof.conformance.edits.editing import Edit, wrong_costs
 
+_REALLOCATED = "self.k, self.v = self.k.clone(), self.v.clone()"
+
 
 def cache_costs(attend: str, written: str, tokens: str) -> tuple[Edit, ...]:
     """Edits before ``attend``, the text that attends to all that is held, and behind ``written``,
@@ -19,7 +21,7 @@ def cache_costs(attend: str, written: str, tokens: str) -> tuple[Edit, ...]:
             {
                 "append-reallocates": (
                     "an append makes a new cache and copies the old one",
-                    (written, f"{written}\n        self.k, self.v = self.k.clone(), self.v.clone()"),
+                    (written, f"{written}\n        {_REALLOCATED}"),
                 ),
             },
         ),

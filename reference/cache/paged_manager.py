@@ -55,9 +55,9 @@ class PagedManager:
         wanted, free = -(-end // self.page) - len(kept), self.pages - self.used
         if wanted > free:
             raise OverflowError(f"{wanted} pages are wanted, and {free} of {self.pages} are free")
-        joined = [np.concatenate(x, axis=1) for x in ((held.k, k[0]), (held.v, v[0]))]
+        keys, values = np.concatenate([held.k, k[0]], 1), np.concatenate([held.v, v[0]], 1)
         pages = (*kept, *islice(self._fresh, wanted))
-        self.sequences[sequence], self.copied = Tokens(*joined, pages), copied
+        self.sequences[sequence], self.copied = Tokens(keys, values, pages), copied
 
     def fork(self, *, source: int, target: int) -> None:
         """Begin a sequence with the tokens and the pages of another. Raises LookupError."""

@@ -239,10 +239,10 @@ def paged_attention(
     k_pages, v_pages: pages page hkv d; page_table: b n int32; lengths: b int32. Sequence after
     sequence: its pages are gathered, and no other is read.
     """
-    (b, hq, _, d), page = q.shape, k_pages.shape[1]
+    page = k_pages.shape[1]
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
     wide = torch.promote_types(q.dtype, torch.float32)
-    lse = torch.empty(b, hq, 1, dtype=wide, device=q.device)
+    lse = torch.empty(q.shape[:3], dtype=wide, device=q.device)
     for row, n in enumerate(lengths.tolist()):
         pages = page_table[row, : -(-n // page)]
         k, v = (x[pages].flatten(0, 1)[:n].transpose(0, 1)[None] for x in (k_pages, v_pages))

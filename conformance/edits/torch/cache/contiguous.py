@@ -18,7 +18,10 @@ VALUES = wrong_values(
     {
         "last-token-lost": ("the newest token is not read", _reads(": max(self.tokens - 1, 0)")),
         "first-token-lost": ("the oldest token is not read", _reads("1 : self.tokens")),
-        "unwritten-slot-read": ("a slot beyond the last token is read", _reads(": self.tokens + 1")),
+        "unwritten-slot-read": (
+            "a slot beyond the last token is read",
+            _reads(": self.tokens + 1"),
+        ),
         "batch-of-first": (
             "every sequence reads the tokens of the first",
             (
@@ -37,10 +40,13 @@ VALUES = wrong_values(
             "an append that is refused fills the cache",
             (_REFUSE, f"self.tokens = capacity\n            {_REFUSE}"),
         ),
-        "refused-too-early": ("the last slot is never taken", ("end > capacity", "end >= capacity")),
+        "refused-too-early": (
+            "the last slot is never taken",
+            ("end > capacity", "end >= capacity"),
+        ),
     }
 )
 
-EDITED = Edited(
-    "torch-contiguous", "Contiguous", (*VALUES, *cache_costs(_ATTEND, "self.tokens = end", "self.tokens"))
-)
+COSTS = cache_costs(_ATTEND, "self.tokens = end", "self.tokens")
+
+EDITED = Edited("torch-contiguous", "Contiguous", (*VALUES, *COSTS))

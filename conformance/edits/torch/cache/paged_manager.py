@@ -80,7 +80,10 @@ VALUES = wrong_values(
                 f"[self._take() for _ in range(self.free_pages)]\n        {_CHECK}",
             ),
         ),
-        "free-leaks": ("the last page of a freed sequence is lost", (_FREED, f"{_FREED[:-1]}[:-1]:")),
+        "free-leaks": (
+            "the last page of a freed sequence is lost",
+            (_FREED, f"{_FREED[:-1]}[:-1]:"),
+        ),
         "double-free-accepted": (
             "whoever frees a sequence that is not there hears nothing",
             (_FREED, f"if sequence not in self._sequences:\n            return\n        {_FREED}"),

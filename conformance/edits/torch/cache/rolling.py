@@ -48,4 +48,6 @@ VALUES = wrong_values(
     }
 )
 
-EDITED = Edited("torch-rolling", "Rolling", (*VALUES, *cache_costs(_ATTEND, _WRAPPED, "held")))
+COSTS = cache_costs(_ATTEND, _WRAPPED, "held")
+
+EDITED = Edited("torch-rolling", "Rolling", (*VALUES, *COSTS))
