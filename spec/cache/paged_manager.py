@@ -19,11 +19,11 @@ spec = Spec(
     accuracy=MERGED_SOFTMAX,  # a kernel may split the keys of a sequence
     domain=paged_domain(
         smoke=(
-            "hq4.hkv2.d64.pages9.page16/"
+            "hq8.hkv2.d64.pages9.page16/"
             "steps-allocate@0.append5@0.attend@0.append30@0.fork@0@1.append60@1.attend@0@1/normal",
             "hq1.hkv1.d32.pages6.page8/"
             "steps-allocate@0.append33@0.attend@0.append7@0.attend@0/large-logit",
-            "hq2.hkv2.d32.pages9.page16/steps-allocate@0.append127@0.decode3@0/heavy-tailed",
+            "hq8.hkv2.d32.pages9.page16/steps-allocate@0.append127@0.decode3@0/heavy-tailed",
             "hq1.hkv1.d16.pages282.page16/steps-allocate@0.append4500@0.attend@0/stagnant",
             "hq2.hkv2.d64.pages13.page16/steps-allocate@0.append200@0.decode4@0/captured",
         ),
