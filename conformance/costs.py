@@ -176,6 +176,8 @@ class CostJudgement:
             name: elements * self._step.inputs[name].itemsize
             for name, elements in self._costs.reads(self._sizes).items()
         }
+        if not needed:  # of a step of a program that reads no input
+            return {"ratio": 0.0}
         ratios = {name: _lower(need, self._read(name)) for name, need in needed.items()}
         worst = max(ratios, key=ratios.__getitem__)
         found = {

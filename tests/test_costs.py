@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kernelproof.conformance.costs import read_tiles
-from kernelproof.conformance.expectation import draw
+from kernelproof.conformance.expectation import draw, expect
 from kernelproof.conformance.judge import Judge
 from kernelproof.conformance.meters.counts import Counts, Launch
 from kernelproof.conformance.reply import read_reply
@@ -53,6 +53,18 @@ class Gates:
         """The metrics whose gate fails."""
         known = {c.metric for c in self.implementation(name).spec.clauses} & set(METRICS)
         return {metric for metric in known if self(name, case, metric).verdict == "fail"}
+
+    def steps(self, name: str, case: str) -> Iterator[tuple[Any, Any, Counts]]:
+        """Of a program, driven by hand: the costs of every step, its sizes and what was counted."""
+        each, clause = self.implementation(name), self.clause(name, "traffic")
+        point = each.spec.case(case)
+        steps, expected = expect(each.spec, point, each.precision_at(point.dtype), "0", False)
+        request, storages = build_request(each, point, clause, steps)
+        answer = self.suite._worker(each.target, self.backend).run(request, storages)
+        replies = read_reply(*answer, runs=1, steps=len(steps)).runs[0]
+        for step, after, reply in zip(steps, expected, replies, strict=True):
+            sizes = each.spec.sizes(point, step.tables, held={**after.held, **step.sizes})
+            yield each.spec.costs_of(step.operation), sizes, reply.counts
 
     def counts(self, name: str, case: str) -> tuple[Any, dict[str, int], Counts]:
         """Of one call, driven by hand: its sizes, its tiles and what was counted."""
@@ -421,6 +433,26 @@ def test_additive_attention_of_torch_operators_moves_and_computes_its_closed_for
     assert counts.traffic == costs.traffic(x)
     assert (counts.dots, counts.exps) == (costs.flops(x), costs.exps(x))
     assert costs.useful(x) == counts.dots - 2 * x.b * x.tq * x.tk * x.h
+
+
+PAGED_BY_TORCH = [
+    "float32/hq4.hkv2.d32.pages30.page8/"
+    "steps-allocate@0.attend@0.append75@0.fork@0@1.append30@1.append1@0.attend@1@0@1.free@0/normal",
+    "float64/hq3.hkv1.d16.pages40.page4/"
+    "steps-allocate@2.append3@2.append0@2.append90@2.attend@2.append1@2/normal",
+    "bfloat16/hq4.hkv4.d24.pages9.page16/steps-allocate@0.append99@0.append30@0.decode2@0/normal",
+]
+
+
+@pytest.mark.parametrize("case", PAGED_BY_TORCH)
+def test_every_step_of_a_paged_cache_moves_and_computes_its_closed_forms(
+    built_in: Gates, case: str
+) -> None:
+    for costs, x, counts in Gates(built_in.suite, "cpu").steps("torch-paged-manager", case):
+        assert counts.traffic == costs.traffic(x)
+        assert (counts.dots, counts.exps) == (costs.flops(x), costs.exps(x))
+        assert counts.peak_memory <= costs.memory(x)
+        assert costs.compulsory(x) <= costs.traffic(x)
 
 
 WRONG_ROLES = """

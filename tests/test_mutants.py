@@ -12,6 +12,7 @@ from kernelproof.conformance.gates import WORST_CASE
 from kernelproof.conformance.power import ADEQUATE, APART, smoke_trials, trials
 from kernelproof.conformance.verdict import Worst
 from kernelproof.spec.catalogue import load_spec, spec_names, with_derivatives
+from kernelproof.spec.contracts.paged_manager.pages import Pages
 from kernelproof.spec.rounding import DTYPES, resolve_precision
 
 CASES_TOLD = 2
@@ -117,6 +118,15 @@ def is_told(trial, name, got, mutant):
     if named in ("", mutant):
         return named == mutant
     return np.array_equal(trial.rounded(trial.outputs_of(named))[name], got, equal_nan=True)
+
+
+def test_the_pages_that_planted_bugs_keep_wrongly_are_otherwise_right():
+    for trial in smoke_trials(SPECS["cache.paged_manager"], "float32"):
+        options = trial.steps[trial.number].options
+        if not trial.expected(resolve_precision(None, "float32")).refusal:
+            kept = Pages.after(trial.reference.__self__).attend(trial.inputs["q"], **options)
+            for name, exact in right(trial).outputs.items():
+                assert np.array_equal(getattr(kept, name), exact, equal_nan=True), trial.case.id
 
 
 @pytest.mark.parametrize(

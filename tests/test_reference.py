@@ -22,6 +22,7 @@ from kernelproof.reference.attention.scaled_dot_product import scaled_dot_produc
 from kernelproof.reference.attention.uptrain import uptrain
 from kernelproof.reference.cache.contiguous import Contiguous
 from kernelproof.reference.cache.paged import paged
+from kernelproof.reference.cache.paged_manager import PagedManager
 from kernelproof.reference.matmul.forms import FORMS
 from kernelproof.reference.matmul.strassen import by_blocks, strassen
 from kernelproof.reference.matmul.tiled import tiled
@@ -566,6 +567,95 @@ def test_the_cache_keeps_copies_of_its_tokens():
     before = cache.attend(x["q"]).out
     x["k"][...] = np.nan
     assert np.array_equal(cache.attend(x["q"]).out, before)
+
+
+def paged(steps, *, pages=6, page=2, wide=np.float64):
+    """A paged cache after steps such as ``a0 +3@0 f0-1 d0``: begin, append, fork, free."""
+    manager, (k, v), taken = PagedManager(pages=pages, page=page, hkv=2, d=3, dtype=wide), TOKENS, 0
+    for word in steps.split():
+        numbers = [int(n) for n in word[1:].replace("@", "-").split("-")]
+        if word[0] == "+":
+            part = slice(taken, taken := taken + numbers[0])
+            manager.append(*(x[None, :, part].astype(wide) for x in (k, v)), sequence=numbers[1])
+        elif word[0] == "f":
+            manager.fork(source=numbers[0], target=numbers[1])
+        else:
+            {"a": manager.allocate, "d": manager.free}[word[0]](sequence=numbers[0])
+    return manager
+
+
+TOKENS = np.random.default_rng(8).standard_normal((2, 2, 20, 3))
+FORKED = {
+    "a0 +3@0 f0-1 +2@0 +1@1": {0: [0, 1, 2, 3, 4], 1: [0, 1, 2, 5]},
+    "a0 +3@0 f0-1 d0 +2@1 a0 +1@0": {0: [5], 1: [0, 1, 2, 3, 4]},
+    "a5 f5-6 +2@6 f6-7 +1@7 +0@5": {5: [], 6: [0, 1], 7: [0, 1, 2]},
+}
+
+
+@WIDE
+@pytest.mark.parametrize("steps", FORKED)
+def test_sequences_of_a_paged_cache_are_attention_over_the_tokens_that_each_has(steps, wide):
+    manager, lists = paged(steps, wide=wide), FORKED[steps]
+    q = np.random.default_rng(9).standard_normal((len(lists), 4, 1, 3))
+    each = [
+        attention(q[row : row + 1], *(x[None, :, held] for x in TOKENS), group=2)
+        for row, held in enumerate(lists.values())
+    ]
+    exact = {name: np.concatenate([e[name] for e in each]) for name in each[0]}
+    record = manager.attend(q.astype(wide), sequences=tuple(lists))
+    assert worst_ratio("cache.paged_manager", record, exact, wide) <= 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "used", "copied"),
+    [
+        ("a0", 0, 0),
+        ("a0 +1@0", 1, 0),
+        ("a0 +2@0 +2@0", 2, 0),
+        ("a0 +3@0 f0-1 f1-2", 2, 0),
+        ("a0 +3@0 f0-1 +0@1", 2, 0),
+        ("a0 +3@0 f0-1 +1@1", 3, 1),
+        ("a0 +2@0 f0-1 +1@1", 2, 0),  # a page that is full is not written to
+        ("a0 +3@0 f0-1 +1@1 +1@0", 3, 0),  # the last one that holds a page keeps it
+        ("a0 +3@0 f0-1 d0 +1@1", 2, 0),
+    ],
+)
+def test_pages_that_sequences_share_count_once(steps, used, copied):
+    manager = paged(steps)
+    assert (manager.used, manager.copied) == (used, copied)
+    assert paged(steps, pages=used).used == used
+    if used:
+        with pytest.raises(OverflowError, match=f"are wanted, and . of {used - 1} are free"):
+            paged(steps, pages=used - 1)
+
+
+ONE = np.zeros((1, 2, 1, 3))
+REFUSED = {
+    "there is no sequence 3": [
+        lambda manager: manager.append(ONE, ONE, sequence=3),
+        lambda manager: manager.fork(source=3, target=4),
+        lambda manager: manager.free(sequence=3),
+        lambda manager: manager.attend(ONE, sequences=(3,)),
+    ],
+    "sequence 1 is there already": [
+        lambda manager: manager.allocate(sequence=1),
+        lambda manager: manager.fork(source=0, target=1),
+    ],
+    "5 pages are wanted, and 3 of 6 are free": [
+        lambda manager: manager.append(*2 * [ONE.repeat(10, axis=2)], sequence=0),
+    ],
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_a_paged_cache_that_refuses_stays_as_it_was(message):
+    manager = paged("a0 +3@0 f0-1 +1@1")
+    before = dict(manager.sequences)
+    for request in REFUSED[message]:
+        with pytest.raises((LookupError, OverflowError), match=f"^{message}$"):
+            request(manager)
+        assert manager.sequences.keys() == before.keys()
+        assert all(manager.sequences[n] is held for n, held in before.items())
 
 
 @pytest.mark.parametrize("options", [{"mask": MASK}, {"causal": "bottom-right"}])

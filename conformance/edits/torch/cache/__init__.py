@@ -1,1 +1,1 @@
-"""Edits of caches in torch."""
+"""Edits of the caches in torch."""
