@@ -121,10 +121,7 @@ OWN = (
     ),
     _taken_over(
         "shape.ragged",
-        [
-            f"b1.{HEADS}.d64.pages{pages}.page16.n{n}/lengths-ragged/normal"
-            for pages, n in ((1, 1),)
-        ],
+        [f"b1.{HEADS}.d64.pages1.page16.n1/lengths-ragged/normal"],
         [f"b1.{HEADS}.d{d}.pages5.page16.n3/lengths-ragged/normal" for d in (20, 33, 160, 256)]
         + [f"b1.{HEADS}.d16.pages300.page16.n270/lengths-ragged/normal"],
     ),
