@@ -569,7 +569,7 @@ def test_the_cache_keeps_copies_of_its_tokens():
     assert np.array_equal(cache.attend(x["q"]).out, before)
 
 
-def paged(steps, *, pages=6, page=2, wide=np.float64):
+def managed(steps, *, pages=6, page=2, wide=np.float64):
     """A paged cache after steps such as ``a0 +3@0 f0-1 d0``: begin, append, fork, free."""
     manager, (k, v), taken = PagedManager(pages=pages, page=page, hkv=2, d=3, dtype=wide), TOKENS, 0
     for word in steps.split():
@@ -595,7 +595,7 @@ FORKED = {
 @WIDE
 @pytest.mark.parametrize("steps", FORKED)
 def test_sequences_of_a_paged_cache_are_attention_over_the_tokens_that_each_has(steps, wide):
-    manager, lists = paged(steps, wide=wide), FORKED[steps]
+    manager, lists = managed(steps, wide=wide), FORKED[steps]
     q = np.random.default_rng(9).standard_normal((len(lists), 4, 1, 3))
     each = [
         attention(q[row : row + 1], *(x[None, :, held] for x in TOKENS), group=2)
@@ -621,12 +621,12 @@ def test_sequences_of_a_paged_cache_are_attention_over_the_tokens_that_each_has(
     ],
 )
 def test_pages_that_sequences_share_count_once(steps, used, copied):
-    manager = paged(steps)
+    manager = managed(steps)
     assert (manager.used, manager.copied) == (used, copied)
-    assert paged(steps, pages=used).used == used
+    assert managed(steps, pages=used).used == used
     if used:
         with pytest.raises(OverflowError, match=f"are wanted, and . of {used - 1} are free"):
-            paged(steps, pages=used - 1)
+            managed(steps, pages=used - 1)
 
 
 ONE = np.zeros((1, 2, 1, 3))
@@ -649,7 +649,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("message", REFUSED)
 def test_a_paged_cache_that_refuses_stays_as_it_was(message):
-    manager = paged("a0 +3@0 f0-1 +1@1")
+    manager = managed("a0 +3@0 f0-1 +1@1")
     before = dict(manager.sequences)
     for request in REFUSED[message]:
         with pytest.raises((LookupError, OverflowError), match=f"^{message}$"):
