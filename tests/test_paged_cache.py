@@ -194,6 +194,9 @@ REFUSALS = {
     "v": lambda c: [lambda: c.append(tokens(3, hkv=2), tokens(3, hkv=2), sequence=7)],
     "v is torch.float32 (1, 1, 2, 4): wanted torch.float32 (1, 1, t, 4), the same t for k and "
     "v": lambda c: [lambda: c.append(tokens(3), tokens(2), sequence=7)],
+    "2 queries for 1 sequences: wanted one for each": lambda c: [
+        lambda: c.attend(torch.ones(2, 1, 1, 4), sequences=[7])
+    ],
     "v is torch.float16 (1, 1, 3, 4): wanted torch.float32 (1, 1, t, 4), the same t for k and "
     "v": lambda c: [lambda: c.append(tokens(3), tokens(3, dtype=torch.float16), sequence=7)],
 }

@@ -126,9 +126,14 @@ class PagedCache:
     def attend(self, q: Tensor, *, sequences: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Attention of q: b hq 1 d, one query for each of b sequences, over the tokens of each.
 
-        Returns out: b hq 1 d like q, and lse: b hq 1. Raises UnknownSequence.
+        Returns out: b hq 1 d like q, and lse: b hq 1. Raises UnknownSequence, and ValueError
+        for another number of queries.
         """
         page_table, lengths = self.page_table(sequences)
+        if len(q) != len(sequences):
+            raise ValueError(
+                f"{len(q)} queries for {len(sequences)} sequences: wanted one for each"
+            )
         return paged_attention(q, self.k_pages, self.v_pages, page_table, lengths)
 
     def page_table(self, sequences: Sequence[int]) -> tuple[Tensor, Tensor]:
