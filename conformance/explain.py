@@ -132,8 +132,10 @@ def _bytes(spec: Spec, x: Sizes, costs: Mapping[str, int]) -> dict[str, int]:
     """What FLOPs are set against: bytes of inputs read once, these and the outputs, all moved."""
     tensors = {t.name: t for o in spec.call.operations.values() for t in o.inputs}
     items = {n: np.dtype(t.dtype).itemsize if t.dtype else x.item for n, t in tensors.items()}
-    read = sum(count * items[name] for name, count in spec.costs.reads(x).items())
-    return {"read": read, "compulsory": costs["compulsory"], "traffic": costs["traffic"]}
+    moved = {"compulsory": costs["compulsory"], "traffic": costs["traffic"]}
+    if isinstance(spec.call, Program):  # what it holds is no input
+        return moved
+    return {"read": sum(n * items[name] for name, n in spec.costs.reads(x).items()), **moved}
 
 
 def _roof(name: str, costs: Mapping[str, int], dtype: str) -> dict[str, Any]:
@@ -186,7 +188,7 @@ def _case(spec: Spec, dtype: str, axes: Mapping[str, int], options: Mapping[str,
     sizes = ".".join(f"{axis}{size}" for axis, size in axes.items())
     words = "+".join(f"{name}-{value}" for name, value in options.items())
     if isinstance(spec.call, Program):
-        words = "steps-" + next(iter(spec.call.operations)) + "1"
+        words = f"steps-{spec.call.example}"
     return f"{dtype}/{sizes}/{words or 'default'}/normal"
 
 

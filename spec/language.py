@@ -47,6 +47,11 @@ class Tensor:
     axes: tuple[str, ...]
     dtype: str | None = None
 
+    @property
+    def integer(self) -> str:
+        """Its dtype behind a space, if it is a table of integers."""
+        return f" {self.dtype}" if self.dtype in ("int32", "int64") else ""
+
     def dtype_in(self, case_dtype: str) -> str:
         """Its dtype in a case. A float32 statistic (lse) is float64 beside float64 inputs."""
         if self.dtype == "float32" and case_dtype == "float64":
@@ -109,12 +114,12 @@ class Operation:
     def signature(self) -> str:
         """``(q: b h tq d, ..., *, heads: hq, causal) -> out: b h tq dv``."""
         inputs, outputs = (
-            ", ".join(f"{t.name}: {' '.join(t.axes)}" for t in tensors)
+            [f"{t.name}: {' '.join(t.axes)}{t.integer}" for t in tensors]
             for tensors in (self.inputs, self.outputs)
         )
         keywords = [*(f"{name}: {axis}" for name, axis in self.given.items()), *self.options]
-        options = f", *, {', '.join(keywords)}" if keywords else ""
-        return f"({inputs}{options}) -> {outputs or 'nothing'}"
+        given = [*inputs, *(["*", *keywords] if keywords else [])]
+        return f"({', '.join(given)}) -> {', '.join(outputs) or 'nothing'}"
 
     def keywords(self, numbers: Sequence[int]) -> dict[str, int | tuple[int, ...]]:
         """The keywords of a step with these numbers. Raises ValueError for too few or too many."""
@@ -190,6 +195,7 @@ class Program:
 
     holds: of the reference's object, what it holds by name (``tokens``), which cost formulas read.
     full: the axes, or product of axes, that these are when it is full.
+    example: a short program; formulas without one speak of its last step, on a full object.
     """
 
     new: tuple[str, ...]
@@ -199,6 +205,7 @@ class Program:
     axis_defaults: Mapping[str, str] = field(default_factory=dict)
     holds: Callable[[Any], Mapping[str, int]] = lambda state: {}
     full: Mapping[str, str] = field(default_factory=dict)
+    example: str = ""
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -659,7 +666,11 @@ class Spec:
         item, axes = FORMATS[case.dtype].bytes, dict(case.axes)
         if isinstance(self.call, Program) and held is None:
             full = {name: prod(axes[a] for a in factors(p)) for name, p in self.call.full.items()}
-            held = {self.call.stream: 1, **full}
+            last = self.call.parse_steps(self.call.example)[-1]
+            held, options = (
+                {self.call.stream: last.length, **full},
+                {**(options or {}), **last.options},
+            )
         return Sizes({**axes, **(held or {})}, options or {}, item, tiles or {})
 
     def costs_of(self, operation: str) -> Costs | None:

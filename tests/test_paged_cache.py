@@ -12,7 +12,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from kernelproof.impls.torch.cache import paged_manager
 from kernelproof.impls.torch.cache.paged_manager import (
     OutOfPages,
     PagedCache,
@@ -256,8 +255,8 @@ def test_the_example_of_the_class_runs() -> None:
     )
 
 
-def test_paged_attention_can_be_another(cache: PagedCache, monkeypatch: Any) -> None:
-    monkeypatch.setattr(paged_manager, "paged_attention", lambda *arguments: arguments)
+def test_the_attention_of_a_paged_cache_can_be_another(cache: PagedCache, monkeypatch: Any) -> None:
+    monkeypatch.setattr(PagedCache, "attention", staticmethod(lambda *arguments: arguments))
     q = torch.ones(1, 1, 1, 4)
     _, k_pages, v_pages, table, lengths = cache.attend(q, sequences=[8])
     assert k_pages is cache.k_pages

@@ -1,5 +1,7 @@
-"""Sliding-window decoding by recomputation: every attend reads the newest ``window`` tokens
-(Jiang et al. 2023, section 2)."""
+"""Sliding-window decoding by recomputation (Jiang et al. 2023, section 2).
+
+Every attend reads the newest ``window`` tokens of all that were ever appended.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kernelproof.impls.registration import implementation
-from kernelproof.impls.torch.cache.attention import attend
+from kernelproof.impls.torch.cache.paged import paged_attention
 
 
 class UnknownSequence(KeyError):
@@ -62,6 +62,9 @@ class PagedCache:
     is O(pages of its source): a number copied and a count raised for each. Shared lists would make
     it O(1), and every lookup a walk along a chain of forks.
     """
+
+    attention = staticmethod(paged_attention)
+    """The kernel: a subclass may have another one of this signature."""
 
     def __init__(
         self,
@@ -134,7 +137,7 @@ class PagedCache:
             raise ValueError(
                 f"{len(q)} queries for {len(sequences)} sequences: wanted one for each"
             )
-        return paged_attention(q, self.k_pages, self.v_pages, page_table, lengths)
+        return self.attention(q, self.k_pages, self.v_pages, page_table, lengths)
 
     def page_table(self, sequences: Sequence[int]) -> tuple[Tensor, Tensor]:
         """What a paged kernel wants to know of some sequences: their pages, b n int32, filled up
@@ -234,22 +237,3 @@ class PagedCache:
             pool[index] = tokens[first : t - last].unflatten(0, (whole, self.page))
         if last:
             pool[pages[-1], :last] = tokens[t - last :]
-
-
-def paged_attention(
-    q: Tensor, k_pages: Tensor, v_pages: Tensor, page_table: Tensor, lengths: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Attention of q: b hq 1 d over sequences that lie in pages: out like q, lse: b hq 1.
-
-    k_pages, v_pages: pages page hkv d; page_table: b n int32; lengths: b int32. Sequence after
-    sequence: its pages are gathered, and no other is read.
-    """
-    page = k_pages.shape[1]
-    out = torch.empty_like(q, memory_format=torch.contiguous_format)
-    wide = torch.promote_types(q.dtype, torch.float32)
-    lse = torch.empty(q.shape[:3], dtype=wide, device=q.device)
-    for row, n in enumerate(lengths.tolist()):
-        pages = page_table[row, : -(-n // page)]
-        k, v = (x[pages].flatten(0, 1)[:n].transpose(0, 1)[None] for x in (k_pages, v_pages))
-        out[row : row + 1], lse[row : row + 1] = attend(q[row : row + 1], k, v)
-    return out, lse

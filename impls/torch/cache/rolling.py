@@ -1,5 +1,7 @@
-"""A rolling key/value cache (Mistral 7B): the newest ``window`` tokens; token t lies in slot t mod
-window, where it replaces the one that has left the window."""
+"""A rolling key/value cache (Mistral 7B), whose memory does not grow.
+
+Token t lies in slot t mod window, where it replaces the one that has left the window.
+"""
 
 from __future__ import annotations
 

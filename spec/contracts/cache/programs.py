@@ -25,6 +25,7 @@ def cache_program(size: str, *, refusal: str | None = None) -> Program:
         macros={"decode": ("append", "attend")},
         holds=lambda cache: {"tokens": cache.k.shape[2]},
         full={"tokens": size},
+        example="append1.attend",
     )
 
 

@@ -9,25 +9,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
+from kernelproof.spec.contracts.decoding.costs import output_bytes
+from kernelproof.spec.contracts.paged.costs import PAGED, as_decoding, needed_elements
 from kernelproof.spec.language import WORKSPACE, Costs, Formula, Sizes
 
 ENTRY = 4
 """Bytes of an entry in a page table."""
 
 
-def _each(x: Sizes) -> list[Sizes]:
-    """The sizes of every sequence that is named, whose tokens are ``tokens``."""
-    held = [x.axes[f"tokens{sequence}"] for sequence in x.options.get("sequences", ())]
-    return [replace(x, axes={**x.axes, "tokens": n}) for n in held]
+def _paged(x: Sizes) -> Sizes:
+    """The sequences that an attend names, as paged attention has them."""
+    held = np.array([x.axes[f"tokens{n}"] for n in x.options.get("sequences", ())], np.int64)
+    n = int(-(-held.max(initial=0) // x.page))
+    axes = {"b": len(held), "n": n, **{name: x.axes[name] for name in _POOL}}
+    return replace(x, axes=axes, options={"lengths": held})
 
 
-def _summed(form: Formula) -> Formula:
-    return lambda x: sum(map(form, _each(x)))
+_POOL = ("hq", "hkv", "d", "pages", "page")
 
 
-def _pages(x: Sizes) -> int:
-    """Pages of one sequence."""
-    return -(-x.tokens // x.page)
+def _of_paged(form: str) -> Formula:
+    return lambda x: int(getattr(PAGED, form)(_paged(x)))
 
 
 def _page(x: Sizes) -> int:
@@ -35,48 +39,26 @@ def _page(x: Sizes) -> int:
     return 2 * x.page * x.hkv * x.d
 
 
-def _stored(x: Sizes) -> int:
-    """Elements of the keys and values of one sequence."""
-    return 2 * x.tokens * x.hkv * x.d
-
-
 def _compulsory(x: Sizes) -> int:
     """Forks may share pages: of all tokens, those of the longest sequence are sure to be read."""
-    each = _each(x)
-    longest = max((one.tokens for one in each), default=0)
-    read = 2 * longest * x.hkv * x.d + sum(x.hq * x.d for one in each if one.tokens)
-    return read * x.item + len(each) * x.hq * (x.d * x.item + x.wide)
-
-
-def _by_operators(x: Sizes) -> int:
-    """Of one sequence, operator by operator: its pages are gathered, by the table that is read for
-    keys and for values; the query is scaled; S is written, read for lse, made P in one pass, which
-    is read once; out and lse go to their places in the batch. Of inputs narrower than the
-    accumulator the query, keys, values and out are converted."""
-    rows = x.hq * x.d
-    gathered = 2 * _pages(x) * (_page(x) * x.item + ENTRY)
-    converted = (2 * rows + _stored(x)) * (x.item + x.wide) if x.item < x.wide else 0
-    made = (4 * rows + _stored(x) + 5 * x.hq * x.tokens + x.hq) * x.wide
-    return gathered + converted + made + 2 * (rows * x.item + x.hq * x.wide)
-
-
-def _held(x: Sizes) -> int:
-    """Bytes that attention over one sequence holds: its pages, copied and converted, and S."""
-    copied = _pages(x) * _page(x) * (x.item + x.wide)
-    return copied + 4 * x.hq * (x.tokens + x.d) * x.wide
+    paged = _paged(x)
+    held = paged.options["lengths"]
+    read = 2 * int(held.max(initial=0)) * x.hkv * x.d + int((held > 0).sum()) * x.hq * x.d
+    return read * x.item + output_bytes(as_decoding(paged))
 
 
 ATTEND = Costs(
-    flops=_summed(lambda x: 4 * x.hq * x.tokens * x.d),
-    useful=_summed(lambda x: 4 * x.hq * x.tokens * x.d),
-    exps=_summed(lambda x: 2 * x.hq * x.tokens),
-    reads=lambda x: {"q": sum(x.hq * x.d for one in _each(x) if one.tokens)},
+    flops=_of_paged("flops"),
+    useful=_of_paged("useful"),
+    exps=_of_paged("exps"),
+    reads=lambda x: {"q": needed_elements(_paged(x))["q"]},
     compulsory=_compulsory,
-    traffic=_summed(_by_operators),
-    cap=_summed(lambda x: 2 * _by_operators(x)),
-    memory=lambda x: sum(map(_held, _each(x))) + WORKSPACE,
+    traffic=_of_paged("traffic"),
+    cap=_of_paged("cap"),
+    memory=_of_paged("memory"),
+    widest_tiles=lambda x: PAGED.widest_tiles(_paged(x)),
 )
-"""Costs of attention over some sequences: linear in their tokens."""
+"""Costs of attention over some sequences: those of paged attention, linear in their tokens."""
 
 
 def _added(x: Sizes) -> int:

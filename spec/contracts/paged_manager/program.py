@@ -46,6 +46,8 @@ PROGRAM = Program(
     stream="t",
     macros={"decode": ("append", "attend")},
     holds=_holds,
+    full={"tokens0": "pages*page"},
+    example="allocate@0.append1@0.attend@0",
 )
 
 

@@ -18,8 +18,9 @@ _COPIED = """own = [self._take() for _ in held.pages]
         self._sequences[target] = _Sequence(held.tokens, own)"""
 _FREED = "for page in self._named(sequence).pages:"
 _NAMED = "held = [self._named(sequence) for sequence in sequences]"
-_ATTENDED = "attend(q[row : row + 1], k, v)"
-_GATHERED = "x[pages].flatten(0, 1)[:n]"
+_ATTENDED = "self.attention(q, self.k_pages, self.v_pages, page_table, lengths)"
+_LENGTHS = "lengths = [each.tokens for each in held]"
+_BEFORE = "return self.attention("
 _DONE = "held.tokens = end"
 
 VALUES = wrong_values(
@@ -110,11 +111,11 @@ VALUES = wrong_values(
         ),
         "last-token-lost": (
             "the newest token is not read",
-            (_GATHERED, _GATHERED.replace(":n", ": max(n - 1, 0)")),
+            (_LENGTHS, _LENGTHS.replace("each.tokens for", "max(each.tokens - 1, 0) for")),
         ),
         "tail-read": (
             "slots of the last page that no token has taken are read",
-            (_GATHERED, _GATHERED.removesuffix("[:n]")),
+            (_LENGTHS, _LENGTHS.replace("each.tokens for", "len(each.pages) * self.page for")),
         ),
     }
 )
@@ -130,7 +131,7 @@ COSTS = (
             "fork-copies-pages": ("a fork gets a copy of every page", (_HOLD, _COPIED)),
             "pool-gathered": (
                 "attend copies the whole pool",
-                (_GATHERED, _GATHERED.replace("x[", "x.clone()[")),
+                (_ATTENDED, _ATTENDED.replace("_pages,", "_pages.clone(),")),
             ),
         },
     ),
@@ -139,7 +140,7 @@ COSTS = (
         {
             "attends-twice": (
                 "every sequence is attended to twice",
-                (_ATTENDED, f"{_ATTENDED}\n        {_ATTENDED}"),
+                (_BEFORE, f"{_ATTENDED}\n        {_BEFORE}"),
             ),
         },
     ),
@@ -148,7 +149,7 @@ COSTS = (
         {
             "exponentials-of-keys": (
                 "exponentials of all keys are computed and not used",
-                (_ATTENDED, f"{_ATTENDED}\n        k.exp()"),
+                (_BEFORE, f"self.k_pages.exp()\n        {_BEFORE}"),
             ),
         },
     ),
@@ -157,7 +158,7 @@ COSTS = (
         {
             "unused-scratch": (
                 "the pool 16 times over is allocated and never read",
-                (_ATTENDED, f"{_ATTENDED}\n        torch.empty(16, *k_pages.shape)"),
+                (_BEFORE, f"torch.empty(16, *self.k_pages.shape)\n        {_BEFORE}"),
             ),
         },
     ),
