@@ -457,6 +457,26 @@ def test_every_step_of_a_paged_cache_moves_and_computes_its_closed_forms(
         assert costs.compulsory(x) <= costs.traffic(x)
 
 
+CACHES_BY_TORCH = [
+    "float32/b2.hq4.hkv2.d64.{}300/steps-append256.append1.attend2/normal",
+    "float64/b1.hq3.hkv1.d16.{}300/steps-append100.attend.append0.attend3/normal",
+    "float16/b2.hq4.hkv2.d64.{}300/steps-append256.attend3.decode2/normal",
+]
+
+
+@pytest.mark.parametrize("case", CACHES_BY_TORCH)
+@pytest.mark.parametrize(
+    ("name", "size"), [("torch-contiguous", "capacity"), ("torch-rolling", "window")]
+)
+def test_every_step_of_a_cache_moves_and_computes_its_closed_forms(
+    built_in: Gates, name: str, size: str, case: str
+) -> None:
+    for costs, x, counts in Gates(built_in.suite, "cpu").steps(name, case.format(size)):
+        assert counts.traffic == costs.traffic(x)
+        assert (counts.dots, counts.exps) == (costs.flops(x), costs.exps(x))
+        assert counts.peak_memory <= costs.memory(x)
+
+
 WRONG_ROLES = """
 from kernelproof import implementation
 

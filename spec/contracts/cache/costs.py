@@ -34,12 +34,12 @@ def _compulsory(x: Sizes) -> int:
 
 
 def _by_operators(x: Sizes) -> int:
-    """Operator by operator, in the accumulator's format: queries are scaled; keys and values
-    converted; S is written, read for lse, made P in one pass, which is read once."""
-    converted = _rows(x) * x.d + _stored(x) if x.item < x.wide else 0
-    scaled, scores = 2 * _rows(x) * x.d, _rows(x) * x.tokens
-    made = (2 * converted + scaled + 5 * scores + 3 * _rows(x)) * x.wide
-    return _compulsory(x) + made + (_rows(x) * x.d * (x.item + x.wide) if converted else 0)
+    """Operator by operator, in the accumulator's format: queries are scaled; S is written, read for
+    lse, made P in one pass, which is read once; what is narrower is converted, out from it."""
+    queries = _rows(x) * x.d
+    converted = 2 * queries + _stored(x) if x.item < x.wide else 0
+    made = 2 * converted + 2 * queries + 5 * _rows(x) * x.tokens
+    return _compulsory(x) + made * x.wide
 
 
 ATTEND = Costs(
