@@ -43,6 +43,8 @@ Finding: TypeAlias = dict[str, Any]
 HANGS_BEFORE_GIVING_UP = 3
 PATIENCE = 5.0
 """How much longer a call of a check of complexity may take: an interpreter needs it."""
+KEPT_COUNTS = 256
+"""Cases whose counts are kept: more than the cost clauses of a spec have."""
 _BACKWARDS = " (it ran its program instances in reverse order)"
 
 
@@ -139,6 +141,8 @@ class Judge:
             found, reply = self._call(implementation, worker, backend, case, clause, tiles)
             if "verdict" in found or reply is None:
                 return found
+            if len(self._counted) >= KEPT_COUNTS:
+                self._counted.clear()
             self._counted[key] = [step.counts for step in reply.runs[0]]
         spec, precision = implementation.spec, implementation.precision_at(case.dtype)
         taken = zip(
@@ -337,7 +341,7 @@ class Judgement:
         step, expected = self._steps[number], self._expected[number]
         if reply.no_room:
             return {"verdict": Verdict.UNMEASURED, "message": reply.no_room}
-        if expected.refusal and not reply.in_constructor:
+        if expected.refusal and not (reply.in_constructor or reply.lacking or reply.astray):
             if reply.raised:
                 return None
             message = (

@@ -43,7 +43,10 @@ class Surprise:
 
 
 def judge_estimates(measured: Sequence[Measured]) -> list[Surprise]:
-    """All estimates of one check: together they fail a right implementation with ``CHANCE``."""
+    """All estimates of one check: together they fail a right implementation with ``CHANCE``.
+    Raises ValueError where there are none."""
+    if not measured:
+        raise ValueError("a statistic measures at least one thing")
     return [_surprise(each, CHANCE / len(measured)) for each in measured]
 
 
@@ -64,9 +67,9 @@ _REACH = float(ndtri(POWER))
 def _of_mean(estimate: Estimate) -> float:
     """Standard errors from what is wanted; NaN is as far as can be."""
     away = estimate.seen - estimate.wanted
-    away = max(away, 0.0) if estimate.at_most else abs(away)
-    if not math.isfinite(away):
+    if not (math.isfinite(away) and math.isfinite(estimate.error) and estimate.error >= 0):
         return math.inf
+    away = max(away, 0.0) if estimate.at_most else abs(away)
     return away / estimate.error if estimate.error else math.inf if away else 0.0
 
 

@@ -401,7 +401,7 @@ class Suite:
             listed = [
                 c for c in spec.clauses if case in select_cases(spec, c, "full", [case.dtype])
             ]
-            if clause in (listed or judging(implementation, backend, case)):
+            if clause in listed or clause in judging(implementation, backend, case):
                 yield case
 
     def registrations(self) -> list[Registered]:
@@ -458,7 +458,7 @@ class Suite:
                 yield self.check(Planned(implementation, backend, case, clause))
 
         start = time.perf_counter()
-        judged, found = fuzz(
+        found = fuzz(
             implementation,
             self._dtypes(implementation),
             self.settings.fuzz,
@@ -466,21 +466,21 @@ class Suite:
             results,
         )
         seconds = time.perf_counter() - start
-        if found is None:
-            return Result(
-                check="fuzz",
-                spec=implementation.spec.name,
-                implementation=implementation.name,
-                backend=backend,
-                dtype="",
-                case="",
-                clause="",
-                verdict=Verdict.UNSUPPORTED,
-                message=f"of {self.settings.fuzz:,} random cases none is within what is claimed",
-                seconds=seconds,
-            )
-        message = f"{judged:,} random cases" if not found.verdict.failing else found.message
-        return replace(found, check="fuzz", message=message, seconds=seconds)
+        if found.result:
+            message = found.result.message if found.result.verdict.failing else found.words
+            return replace(found.result, check="fuzz", message=message, seconds=seconds)
+        return Result(
+            check="fuzz",
+            spec=implementation.spec.name,
+            implementation=implementation.name,
+            backend=backend,
+            dtype="",
+            case="",
+            clause="",
+            verdict=Verdict.UNMEASURED if found.unmeasured else Verdict.UNSUPPORTED,
+            message=found.words,
+            seconds=seconds,
+        )
 
     def _replay(self, planned: Planned) -> str:
         """The command that runs this one check again."""

@@ -147,6 +147,7 @@ class Domain:
         its inputs alone.
     smoke, core, full: accuracy cases per tier, each beside those of the tiers before it.
     coherent: whether with these options errors add up, whatever the input family.
+    layouts: those in which its inputs can lie.
     """
 
     sizes: Mapping[str, tuple[int, int]]
@@ -158,6 +159,7 @@ class Domain:
     dtypes: Sequence[str] = DTYPES
     constrain: Callable[[dict[str, int], Mapping[str, Scalar], str], None] | None = None
     coherent: Callable[[Mapping[str, Scalar]], bool] = lambda options: False
+    layouts: Sequence[str] = tuple(layout for layout in LAYOUTS if layout != "far")
 
     def generic(self, case: Case) -> bool:
         """Whether rounding errors are independent: no two rows are the same, no weights equal."""
@@ -172,7 +174,9 @@ class Domain:
         return values[str(value)](rng, sizes) if isinstance(values, Mapping) else value
 
     def check(self, case: Case) -> None:
-        """Raise ValueError where sizes, options and family do not go together."""
+        """Raise ValueError where sizes, options, family and layout do not go together."""
+        if case.layout not in self.layouts:
+            raise ValueError(f"layout {case.layout}: wanted {', '.join(self.layouts)}")
         if self.constrain:
             self.constrain(dict(case.axes), dict(case.options), case.family)
 

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from kernelproof.conformance.fuzzing import cases, programs
+from kernelproof.conformance.expectation import draw, expect_steps
+from kernelproof.conformance.fuzzing import cases, fuzz, programs
 from kernelproof.conformance.suite import Settings, Suite, judging
+from kernelproof.conformance.verdict import Result, Verdict
 from kernelproof.spec.catalogue import load_spec
 from kernelproof.spec.language import Program, operation
+from kernelproof.spec.rounding import resolve_precision
 
 KEPT = settings(deadline=None, derandomize=True, max_examples=100)
 NAMED = Program(
@@ -26,6 +29,7 @@ NAMED = Program(
     stream="t",
     macros={"decode": ("append", "attend")},
 )
+FINE = resolve_precision(None, "float32")
 CACHE = load_spec("cache.rolling").call
 
 
@@ -90,6 +94,74 @@ def test_a_right_implementation_passes_and_says_on_how_many_cases(found_in):
 
 def test_the_same_seed_finds_the_same_case(wrong, found_in):
     assert fuzzed(wrong, "forgets_key_seven").case == found_in("forgets_key_seven").case
+
+
+def scripted(*outcomes):
+    """A check whose calls have these verdicts, one after another; then all pass."""
+    left = list(outcomes)
+
+    def check(case):
+        verdict = Verdict(left.pop(0) if left else "pass")
+        yield Result("accuracy", "s", "i", "cpu", case.dtype, case.id, "a", verdict, ratio=0.5)
+
+    return check
+
+
+def judged(wrong, check, examples=20):
+    each = implementation(wrong, "forgets_key_seven")
+    return fuzz(each, ["float32"], examples, "0", check)
+
+
+def test_a_call_that_hangs_ends_the_search_with_the_case_that_hung(wrong):
+    calls = []
+
+    def check(case):
+        calls.append(case.id)
+        yield (
+            next(scripted(*(["pass"] * 3 + ["timeout"]))(case))
+            if len(calls) < 4
+            else next(scripted("timeout")(case))
+        )
+
+    found = judged(wrong, check)
+    assert (found.result.verdict, found.result.case) == ("timeout", calls[3])
+    assert len(calls) == 4
+
+
+def test_a_failure_that_does_not_come_again_says_so(wrong):
+    found = judged(wrong, scripted("pass", "fail"))
+    assert found.result.message.startswith("failed once, and passed when it was repeated")
+
+
+def test_cases_that_could_not_be_measured_are_counted_apart(wrong):
+    found = judged(wrong, scripted("unmeasured", "unmeasured"))
+    assert (found.unmeasured, found.judged) == (2, 18)
+    assert found.words == "18 random cases, 2 more unmeasured"
+
+
+def test_an_error_of_the_suite_itself_names_the_case(wrong):
+    def broken(case):
+        raise RuntimeError("a spec divides by zero")
+        yield
+
+    with pytest.raises(RuntimeError) as raised:
+        judged(wrong, broken)
+    assert raised.value.__notes__[0].startswith("in the random case float32/b")
+
+
+def test_random_programs_of_a_paged_cache_copy_on_write(suite_of, kernels):
+    """Most random requests are refused; the domain's own programs go on from what is there."""
+    suite = suite_of("kernelproof.impls.torch.cache.paged_manager").suite
+    suite.read()
+    each, copied = implementation(suite, "torch-paged-manager"), []
+
+    def check(case):
+        steps = draw(each.spec, case, "0")
+        copied.append(any(e.held.get("copied") for e in expect_steps(each.spec, case, steps, FINE)))
+        yield from scripted()(case)
+
+    fuzz(each, ["float32"], 60, "0", check)
+    assert sum(copied) >= 3
 
 
 def test_no_random_case_is_outside_what_is_claimed(wrong):

@@ -193,9 +193,8 @@ REFUSALS = {
     "v": lambda c: [lambda: c.append(tokens(3, hkv=2), tokens(3, hkv=2), sequence=7)],
     "v is torch.float32 (1, 1, 2, 4): wanted torch.float32 (1, 1, t, 4), the same t for k and "
     "v": lambda c: [lambda: c.append(tokens(3), tokens(2), sequence=7)],
-    "2 queries for 1 sequences: wanted one for each": lambda c: [
-        lambda: c.attend(torch.ones(2, 1, 1, 4), sequences=[7])
-    ],
+    "q is torch.float32 (2, 1, 1, 4) for 1 sequences: wanted torch.float32 (1, a multiple of 1, 1, "
+    "4)": lambda c: [lambda: c.attend(torch.ones(2, 1, 1, 4), sequences=[7])],
     "v is torch.float16 (1, 1, 3, 4): wanted torch.float32 (1, 1, t, 4), the same t for k and "
     "v": lambda c: [lambda: c.append(tokens(3), tokens(3, dtype=torch.float16), sequence=7)],
 }
@@ -262,3 +261,25 @@ def test_the_attention_of_a_paged_cache_can_be_another(cache: PagedCache, monkey
     assert k_pages is cache.k_pages
     assert v_pages is cache.v_pages
     assert (table.shape, lengths.tolist()) == ((1, 2), [6])
+
+
+def test_an_append_that_fails_halfway_leaves_everything_as_it_was(
+    cache: PagedCache, monkeypatch: Any
+) -> None:
+    def out_of_memory(*arguments: Any) -> None:
+        raise MemoryError("no more")
+
+    before, lengths = repr(cache), cache.lengths
+    pages = {n: cache.page_table([n])[0].tolist() for n in lengths}
+    monkeypatch.setattr(cache, "_write", out_of_memory)
+    for n in lengths:
+        with pytest.raises(MemoryError, match="no more"):
+            cache.append(tokens(1), tokens(1), sequence=n)
+    assert (repr(cache), cache.lengths) == (before, lengths)
+    assert {n: cache.page_table([n])[0].tolist() for n in lengths} == pages
+
+
+def test_tokens_with_a_history_of_gradients_leave_none_in_the_pool(cache: PagedCache) -> None:
+    k = tokens(2).requires_grad_()
+    cache.append(k, k, sequence=8)
+    assert not cache.k_pages.requires_grad

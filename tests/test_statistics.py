@@ -60,9 +60,20 @@ def test_a_mean_over_draws_brings_its_own_error():
     assert math.isclose(estimate.error, stats.sem(draws))
 
 
-@pytest.mark.parametrize("seen", [math.nan, math.inf])
-def test_what_is_no_number_is_as_far_off_as_can_be(seen):
-    assert ratio(Estimate("x", seen, 0.0, 1.0)) == math.inf
+@pytest.mark.parametrize("seen", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("at_most", [False, True])
+def test_what_is_no_number_is_as_far_off_as_can_be(seen, at_most):
+    assert ratio(Estimate("x", seen, 0.0, 1.0, at_most)) == math.inf
+
+
+@pytest.mark.parametrize("error", [math.nan, math.inf, -1.0])
+def test_an_error_that_is_none_hides_nothing(error):
+    assert ratio(Estimate("x", 0.0, 0.0, error)) == math.inf
+
+
+def test_a_statistic_that_measures_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one thing"):
+        judge_estimates([])
 
 
 def test_the_words_say_what_was_seen_wanted_and_visible():

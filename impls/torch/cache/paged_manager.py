@@ -101,11 +101,16 @@ class PagedCache:
         copies = end > start and start % self.page > 0 and self._holders[held.pages[-1]] > 1
         added = -(-end // self.page) - len(held.pages)
         self._check_room(sequence, end - start, added + copies)
+        pages, shared = len(held.pages), held.pages[-1] if copies else None
         if copies:
             self._copy_last_page(held)
         held.pages += [self._take() for _ in range(added)]
-        self._write(self.k_pages, k[0].transpose(0, 1), held.pages, start)
-        self._write(self.v_pages, v[0].transpose(0, 1), held.pages, start)
+        try:
+            self._write(self.k_pages, k[0].transpose(0, 1), held.pages, start)
+            self._write(self.v_pages, v[0].transpose(0, 1), held.pages, start)
+        except BaseException:  # memory may end here, too
+            self._undo(held, pages, shared)
+            raise
         held.tokens = end
 
     def fork(self, *, source: int, target: int) -> None:
@@ -130,13 +135,10 @@ class PagedCache:
         """Attention of q: b hq 1 d, one query for each of b sequences, over the tokens of each.
 
         Returns out: b hq 1 d like q, and lse: b hq 1. Raises UnknownSequence, and ValueError
-        for another number of queries.
+        for queries that fit neither these nor the pool.
         """
         page_table, lengths = self.page_table(sequences)
-        if len(q) != len(sequences):
-            raise ValueError(
-                f"{len(q)} queries for {len(sequences)} sequences: wanted one for each"
-            )
+        self._check_query(q, len(sequences))
         return self.attention(q, self.k_pages, self.v_pages, page_table, lengths)
 
     def page_table(self, sequences: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -195,6 +197,22 @@ class PagedCache:
                     f"{name} is {x.dtype} {tuple(x.shape)}: wanted {self.k_pages.dtype} "
                     f"(1, {hkv}, t, {d}), the same t for k and v"
                 )
+            self._check_device(name, x)
+
+    def _check_query(self, q: Tensor, sequences: int) -> None:
+        hkv, d = self.k_pages.shape[2:]
+        heads = q.shape[1] if q.dim() == 4 else 0
+        fits = q.shape == (sequences, heads, 1, d) and heads % hkv == 0
+        if not fits or q.dtype is not self.k_pages.dtype:
+            raise ValueError(
+                f"q is {q.dtype} {tuple(q.shape)} for {sequences} sequences: wanted "
+                f"{self.k_pages.dtype} ({sequences}, a multiple of {hkv}, 1, {d})"
+            )
+        self._check_device("q", q)
+
+    def _check_device(self, name: str, x: Tensor) -> None:
+        if x.device != self.k_pages.device:
+            raise ValueError(f"{name} is on {x.device}: wanted it on {self.k_pages.device}")
 
     def _check_room(self, sequence: int, tokens: int, wanted: int) -> None:
         if wanted > self.free_pages:
@@ -216,15 +234,26 @@ class PagedCache:
 
     def _copy_last_page(self, held: _Sequence) -> None:
         """Copy on write: the tokens in the last page, which others keep."""
-        shared, own, filled = held.pages[-1], self._take(), held.tokens % self.page
+        shared, own, filled = held.pages[-1], self._free[-1], held.tokens % self.page
         for pool in (self.k_pages, self.v_pages):
             pool[own, :filled] = pool[shared, :filled]
         self._give_back(shared)
-        held.pages[-1] = own
+        held.pages[-1] = self._take()
+
+    def _undo(self, held: _Sequence, pages: int, shared: int | None) -> None:
+        """Give back what an append took: pages behind so many, and the copy of a shared one."""
+        for page in held.pages[pages:]:
+            self._give_back(page)
+        del held.pages[pages:]
+        if shared is not None:
+            self._give_back(held.pages[-1])
+            held.pages[-1] = shared
+            self._holders[shared] += 1
 
     def _write(self, pool: Tensor, tokens: Tensor, pages: list[int], start: int) -> None:
         """Write tokens: t hkv d behind the first ``start`` of a sequence: into the rest of a page,
         into whole pages at once, and into the beginning of another."""
+        tokens = tokens.detach()  # a pool with a history of gradients would keep all of it
         t, slot = len(tokens), start % self.page
         first = min(-start % self.page, t)
         whole = (t - first) // self.page

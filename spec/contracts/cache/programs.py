@@ -39,16 +39,19 @@ def _random_steps(rng: np.random.Generator) -> str:
 def cache_domain(program: Program, **cases: Any) -> Domain:
     """Cases of such a program; ``cases`` per tier."""
 
+    size = program.new[-1]
+
     def constrain(x: dict[str, int], options: Mapping[str, Scalar], family: str) -> None:
         if "steps" not in options:
             raise ValueError("a case of a program wants its steps, as in steps-append5.attend")
         steps = program.parse_steps(str(options["steps"]))
+        if x[size] == 0:
+            raise ValueError(f"{size}0: wanted a cache of at least one token")
         if x["hkv"] == 0 or x["hq"] % x["hkv"]:
             raise ValueError(f"hq{x['hq']} is not a multiple of hkv{x['hkv']}")
         if family == "captured":
             check_captured(x, sum(step.length for step in steps))
 
-    size = program.new[-1]
     return Domain(
         sizes={"b": (1, 3), "hq": (1, 6), "hkv": (1, 3), "d": (8, 80), size: (1, 200)},
         families={n: f for n, f in FAMILIES.items() if n != "masked-huge"},  # there is no mask

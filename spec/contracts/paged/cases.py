@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from kernelproof.spec.contracts.attention.cases import OPTIONS, check_point
 from kernelproof.spec.contracts.paged.families import LENGTHS, PAGED, TABLES, pages_wanted
-from kernelproof.spec.domain import Domain, Scalar
+from kernelproof.spec.domain import LAYOUTS, Domain, Scalar
 
 SMOKE = (
     "b3.hq8.hkv2.d64.pages40.page16.n13/lengths-ragged+tables-shared+splits-2/normal",
@@ -75,6 +75,7 @@ DOMAIN = Domain(
     core=CORE,
     full=FULL,
     constrain=_constrain,
+    layouts=tuple(LAYOUTS),
     # nearly equal weights
     coherent=lambda options: abs(float(options.get("scale", 1))) < 0.01,
 )
