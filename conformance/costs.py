@@ -19,6 +19,10 @@ SLACK: Mapping[Metric, float] = {
 }
 """Bookkeeping that no closed form has: a few scalars, a row of statistics."""
 
+BOOKKEEPING = 1 << 10
+"""Bytes that plain operators may move beside any closed form: at sizes of a few elements a copy of
+the outputs is more than the rest."""
+
 UNITS: Mapping[Metric, str] = {
     "traffic": "bytes moved",
     "flops": "FLOPs of products",
@@ -157,6 +161,8 @@ class CostJudgement:
         cap = costs.cap(x) if metric == "traffic" else int(form(widest) * slack * rescales)
         if self._tiles and own <= cap:
             return own, f"{slack:g} times the closed form {self._words_of_tiles()}"
+        if metric == "traffic" and not self._counts.launches:
+            cap += BOOKKEEPING
         hint = "" if self._tiles or not costs.tiles else "; tiles=... names yours"
         return cap, f"what {self._implementation.spec.name} allows whatever the tiles{hint}"
 

@@ -53,6 +53,7 @@ spec = Spec(
             ),
             core=(
                 "b2.hq4.hkv4.d32.window64/steps-append63.decode3/normal",
+                "b1.hq2.hkv1.d16.window3/steps-append2.decode20/normal",
                 "b2.hq4.hkv4.d32.window64/steps-append128.attend.append64.attend.decode1/normal",
             ),
         ),
@@ -62,7 +63,10 @@ spec = Spec(
             "semantics",
             smoke=("b2.hq4.hkv2.d32.window40/steps-append3.attend.decode3/normal",),
         ),
-        *cache_costs("window"),
+        # tokens that have left the window cost nothing, and none is moved to another slot
+        *cache_costs(
+            "window", "b2.hq4.hkv2.d64.window200/steps-append300.append1.attend.decode2/normal"
+        ),
     ),
     mutants=(*CACHE_MUTANTS, *WINDOW_MUTANTS),
 )

@@ -22,7 +22,11 @@ def cache_clauses(size: str) -> tuple[Clause, ...]:
                 f"b1.hq4.hkv2.d32.{size}20/steps-append1.append1.append1.append9.attend/rising",
                 f"b1.hq4.hkv2.d32.{size}20/steps-append12.attend/rising",
             ),
-            core=(f"b2.hq4.hkv2.d32.{size}20/steps-decode20/normal",),
+            core=(
+                f"b2.hq4.hkv2.d32.{size}20/steps-decode20/normal",
+                f"b1.hq2.hkv1.d8.{size}140/steps-decode130/normal",
+                f"b1.hq2.hkv1.d8.{size}9/steps-append0.attend.append3.append0.attend/normal",
+            ),
         ),
         Clause(
             "cache.empty",
@@ -35,6 +39,7 @@ def cache_clauses(size: str) -> tuple[Clause, ...]:
             "Sequences of a batch and heads do not mix; query head h reads key head h // g.",
             "semantics",
             smoke=(f"b3.hq6.hkv3.d16.{size}24/steps-append17.attend/large-logit",),
+            core=(f"b9.hq8.hkv4.d8.{size}24/steps-append17.decode2/normal",),
         ),
         Clause(
             "cache.nan",
@@ -62,8 +67,9 @@ def cache_clauses(size: str) -> tuple[Clause, ...]:
     )
 
 
-def cache_costs(size: str) -> tuple[Clause, ...]:
-    """Clauses about the work of each step, and how that of an attend grows with the tokens held."""
+def cache_costs(size: str, *more: str) -> tuple[Clause, ...]:
+    """Clauses about the work of each step, and how that of an attend grows with the tokens held;
+    more: cases of a kind of cache."""
     return (
         *cost_clauses(
             "cache",
@@ -72,7 +78,12 @@ def cache_costs(size: str) -> tuple[Clause, ...]:
                 f"b2.hq4.hkv2.d64.{size}300/steps-append256.append1.attend.decode2/normal",
                 f"b1.hq8.hkv1.d32.{size}600/steps-attend.append600.attend3/normal",
             ),
-            core=(f"b1.hq4.hkv4.d80.{size}200/steps-append1.attend.append150.decode1/normal",),
+            core=(
+                f"b1.hq4.hkv4.d80.{size}200/steps-append1.attend.append150.decode1/normal",
+                # storage that grows copies what it holds
+                f"b1.hq2.hkv1.d16.{size}2100/steps-append1024.append1.append1023.append1/normal",
+                *more,
+            ),
         ),
         *(
             growth_clause(

@@ -11,6 +11,12 @@ def _small(*steps: str, pages: int, family: str = "normal") -> tuple[str, ...]:
     return tuple(f"hq4.hkv2.d32.pages{pages}.page4/steps-{each}/{family}" for each in steps)
 
 
+_NUMBERS = (*range(16), 1_000_000)
+_MANY = ".".join(
+    [f"allocate@{n}.append{n % 3 + 1}@{n}" for n in _NUMBERS]
+    + ["attend" + "".join(f"@{n}" for n in reversed(_NUMBERS))]
+)
+
 TOKENS = (
     Clause(
         "cache.accuracy",
@@ -43,6 +49,7 @@ TOKENS = (
         "Sequences and heads of a batch do not mix, in whatever order they are named, once or "
         "twice; query head h reads key head h // g.",
         "semantics",
+        core=(f"hq2.hkv1.d16.pages17.page4/steps-{_MANY}/normal",),
         smoke=(
             "hq6.hkv3.d16.pages9.page4/steps-allocate@5.allocate@0.allocate@2.append9@0.append1@5."
             "append14@2.append3@5.attend@2@0@5@0/large-logit",
@@ -71,8 +78,12 @@ SHARING = (
             *_small(
                 "allocate@0.append7@0.fork@0@1.append1@0.append1@1.attend@0@1",
                 "allocate@0.append4@0.fork@0@1.append1@0.append1@1.attend@0@1",
+                # attended to before the copy and after it
+                "allocate@0.append5@0.fork@0@1.attend@1.append1@1.append2@0.attend@1@0.attend@1",
                 pages=3,
             ),
+            # nothing is written: nothing is copied
+            *_small("allocate@0.append6@0.fork@0@1.append0@1.attend@0@1", pages=2),
             *_small(
                 "allocate@0.append6@0.fork@0@1.fork@1@2.append1@0.append2@1.append2@2.attend@0@1@2",
                 pages=4,
@@ -92,6 +103,20 @@ SHARING = (
                 pages=4,
             ),
             *_small("allocate@0.append12@0.free@0.allocate@1.append12@1.attend@1", pages=3),
+        ),
+        core=(
+            # a number comes again, with as many tokens on other pages
+            *_small(
+                "allocate@0.append5@0.attend@0.free@0.allocate@1.append3@1.allocate@0.append5@0."
+                "attend@0",
+                pages=6,
+            ),
+            # a page that many hold is free when none does
+            *_small(
+                "allocate@0.append5@0.fork@0@1.fork@0@2.fork@0@3.fork@0@4.fork@0@5.free@1.free@2."
+                "free@3.free@4.free@5.allocate@1.append20@1.attend@0",
+                pages=6,
+            ),
         ),
     ),
 )
