@@ -28,6 +28,7 @@ STANDARD = load_spec("attention.scaled_dot_product").costs
 FUSED, DOT_PRODUCT = (load_spec(f"attention.{name}").costs for name in ("fused", "dot_product"))
 LAYER = load_spec("attention.multi_head").costs
 UPTRAIN = load_spec("attention.uptrain").costs
+FEATURES = load_spec("approximate.features").costs
 BACKWARD = load_spec("attention.flash_backward").costs
 MATMUL, STRASSEN = load_spec("matmul.tiled").costs, load_spec("matmul.strassen").costs
 NAIVE = load_spec("matmul.naive").costs
@@ -501,6 +502,15 @@ def test_uptraining_reads_every_weight_once_and_adds_all_but_one_per_group(e, hk
     assert UPTRAIN.traffic(x) == UPTRAIN.compulsory(x) == item * e * d * hkv * (group + 1)
     assert UPTRAIN.useful(x) == e * d * hkv * (group - 1)
     assert UPTRAIN.operations(x) == UPTRAIN.useful(x) + e * d * hkv
+
+
+@SMALL
+@given(st.integers(0, 40), st.integers(1, 9), st.sampled_from([2, 4, 8]))
+def test_features_take_a_dot_product_and_a_subtraction_per_pair_of_rows_of_a_block(r, d, item):
+    x = Sizes({"r": r, "d": d}, {}, item)
+    pairs = sum(i // d == j // d for i in range(r) for j in range(i))
+    assert FEATURES.useful(x) == pairs * 4 * d
+    assert FEATURES.compulsory(x) == item * (r * d + r + r * d) <= FEATURES.traffic(x)
 
 
 # Bounds around the closed forms -------------------------------------------------------------------

@@ -216,6 +216,16 @@ def test_uptraining_moves_its_closed_form(built_in: Gates) -> None:
         assert counts.traffic == on_cpu.implementation("torch-uptrain").spec.costs.traffic(x)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("point", ["d16.r40/default/normal", "d8.r5/default/normal"])
+def test_orthogonal_features_move_their_closed_form(
+    built_in: Gates, point: str, dtype: str
+) -> None:
+    on_cpu = Gates(built_in.suite, "cpu")
+    x, _, counts = on_cpu.counts("torch-features", f"{dtype}/{point}")
+    assert counts.traffic == on_cpu.implementation("torch-features").spec.costs.traffic(x)
+
+
 # Wrong in cost ------------------------------------------------------------------------------------
 
 COSTLY = [

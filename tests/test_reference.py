@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernelproof.reference.approximate.features import features
 from kernelproof.reference.attention.additive import additive
 from kernelproof.reference.attention.dot_product import dot_product
 from kernelproof.reference.attention.flash_decoding import flash_decoding
@@ -395,6 +396,32 @@ def test_uptraining_takes_the_mean_of_the_heads_of_each_group(heads, kv_heads, w
         exact[i, head * d + c] = mp.fsum(terms) / group
     record = uptrain(w.astype(wide), heads=heads, kv_heads=kv_heads)
     assert worst_ratio("attention.uptrain", record, {"out": exact}, wide) <= 1
+
+
+@WIDE
+@pytest.mark.parametrize(("r", "d"), [(7, 3), (2, 5), (3, 1), (8, 4)])
+def test_features_are_rows_made_orthogonal_one_after_another_in_each_block(r, d, wide):
+    rng = np.random.default_rng(r)
+    rows, norms = rng.standard_normal((r, d)), rng.uniform(0.5, 2, r)
+    exact = np.full((r, d), mp.mpf(0), dtype=object)
+    for i in range(r):
+        rest = [mp.mpf(x) for x in rows[i].tolist()]
+        for j in range(i // d * d, i):
+            unit = [x / mp.mpf(norms[j]) for x in exact[j]]
+            along = mp.fsum(mp.mpf(x) * u for x, u in zip(rows[i].tolist(), unit, strict=True))
+            rest = [x - along * u for x, u in zip(rest, unit, strict=True)]
+        length = mp.sqrt(mp.fsum(x * x for x in rest))
+        exact[i] = [mp.mpf(norms[i]) * x / length for x in rest]
+    record = features(rows.astype(wide), norms.astype(wide))
+    assert worst_ratio("approximate.features", record, {"features": exact}, wide) <= 1
+
+
+def test_an_orthogonal_map_moves_features_along():
+    rng = np.random.default_rng(0)
+    turn, _ = np.linalg.qr(rng.standard_normal((6, 6)))
+    rows, norms = rng.standard_normal((15, 6)), rng.uniform(0.5, 2, 15)
+    moved = features(rows @ turn, norms).features
+    assert moved == pytest.approx(features(rows, norms).features @ turn, abs=1e-12)
 
 
 @WIDE
