@@ -29,6 +29,7 @@ FUSED, DOT_PRODUCT = (load_spec(f"attention.{name}").costs for name in ("fused",
 LAYER = load_spec("attention.multi_head").costs
 UPTRAIN = load_spec("attention.uptrain").costs
 FEATURES = load_spec("approximate.features").costs
+PERFORMER = load_spec("approximate.performer").costs
 BACKWARD = load_spec("attention.flash_backward").costs
 MATMUL, STRASSEN = load_spec("matmul.tiled").costs, load_spec("matmul.strassen").costs
 NAIVE = load_spec("matmul.naive").costs
@@ -511,6 +512,37 @@ def test_features_take_a_dot_product_and_a_subtraction_per_pair_of_rows_of_a_blo
     pairs = sum(i // d == j // d for i in range(r) for j in range(i))
     assert FEATURES.useful(x) == pairs * 4 * d
     assert FEATURES.compulsory(x) == item * (r * d + r + r * d) <= FEATURES.traffic(x)
+
+
+@FEW
+@given(*[st.integers(1, 2)] * 2, *[st.integers(1, 9)] * 4, st.integers(1, 4), st.booleans())
+def test_attention_through_features_takes_a_state_and_under_causal_chunks(
+    b, h, t, d, dv, r, chunk, causal
+):
+    options = {"causal": "top-left"} if causal else {}
+    axes = {"b": b, "h": h, "t": t, "d": d, "dv": dv, "r": r}
+    x = Sizes(axes, options, 4, {"chunk": chunk})
+    flops = 0
+    for i in range(t):
+        flops += 2 * 2 * r * d  # W x of its query and its key
+        flops += 2 * 2 * r * (dv + 1)  # into the state, and out of it
+        same = [j for j in range(t) if causal and i // chunk == j // chunk]
+        flops += len(same) * 2 * (r + dv + 1)
+    assert PERFORMER.flops(x) == b * h * flops
+    assert PERFORMER.exps(x) == 2 * b * h * t * r
+
+
+def test_the_work_and_the_memory_of_attention_through_features_grow_with_the_length():
+    def grown(form, **options):
+        short, long = (
+            form(Sizes({"b": 1, "h": 1, "t": t, "d": 64, "dv": 64, "r": 256}, options))
+            for t in (1 << 15, 1 << 16)
+        )
+        return long / short
+
+    for options in ({}, {"causal": "top-left"}, {"kind": "trig"}):
+        for form in (PERFORMER.flops, PERFORMER.traffic, PERFORMER.memory):
+            assert 1.9 < grown(form, **options) <= 2
 
 
 # Bounds around the closed forms -------------------------------------------------------------------

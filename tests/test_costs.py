@@ -226,6 +226,24 @@ def test_orthogonal_features_move_their_closed_form(
     assert counts.traffic == on_cpu.implementation("torch-features").spec.costs.traffic(x)
 
 
+BY_FEATURES = [
+    "float32/b1.h2.t130.d16.dv24.r48/default/normal",
+    "float64/b1.h2.t130.d16.dv24.r48/kind-hyperbolic+causal-top-left/normal",
+    "bfloat16/b2.h1.t70.d16.r24/kind-trig+causal-top-left/small",
+    "float32/b1.h1.t1.d8.r8/kind-relu/normal",
+]
+
+
+@pytest.mark.parametrize("case", BY_FEATURES)
+def test_attention_through_features_moves_and_computes_its_closed_forms(
+    built_in: Gates, case: str
+) -> None:
+    x, _, counts = Gates(built_in.suite, "cpu").counts("torch-performer", case)
+    costs = built_in.implementation("torch-performer").spec.costs
+    counted = (counts.traffic, counts.dots, counts.exps)
+    assert counted == (costs.traffic(x), costs.flops(x), costs.exps(x))
+
+
 # Wrong in cost ------------------------------------------------------------------------------------
 
 COSTLY = [

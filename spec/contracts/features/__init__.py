@@ -1,1 +1,1 @@
-"""What orthogonal random features share."""
+"""What orthogonal random features are judged by."""
