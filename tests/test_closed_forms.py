@@ -30,6 +30,7 @@ LAYER = load_spec("attention.multi_head").costs
 UPTRAIN = load_spec("attention.uptrain").costs
 FEATURES = load_spec("approximate.features").costs
 PERFORMER = load_spec("approximate.performer").costs
+LINFORMER = load_spec("approximate.linformer").costs
 BACKWARD = load_spec("attention.flash_backward").costs
 MATMUL, STRASSEN = load_spec("matmul.tiled").costs, load_spec("matmul.strassen").costs
 NAIVE = load_spec("matmul.naive").costs
@@ -543,6 +544,18 @@ def test_the_work_and_the_memory_of_attention_through_features_grow_with_the_len
     for options in ({}, {"causal": "top-left"}, {"kind": "trig"}):
         for form in (PERFORMER.flops, PERFORMER.traffic, PERFORMER.memory):
             assert 1.9 < grown(form, **options) <= 2
+
+
+@FEW
+@given(*[st.integers(1, 2)] * 2, *[st.integers(1, 9)] * 4)
+def test_attention_over_projected_keys_mixes_them_and_attends_the_mixtures(b, h, t, d, dv, r):
+    x = Sizes({"b": b, "h": h, "t": t, "d": d, "dv": dv, "r": r})
+    pairs = sum(1 for _ in product(range(b), range(h), range(r), range(t)))
+    assert LINFORMER.flops(x) == 2 * pairs * (d + dv) + 2 * pairs * (d + dv)
+    assert LINFORMER.exps(x) == pairs
+    inputs = b * h * t * (2 * d + dv) + 2 * r * t
+    if r > 1:
+        assert sum(LINFORMER.reads(x).values()) == inputs
 
 
 # Bounds around the closed forms -------------------------------------------------------------------

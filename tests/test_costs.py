@@ -244,6 +244,23 @@ def test_attention_through_features_moves_and_computes_its_closed_forms(
     assert counted == (costs.traffic(x), costs.flops(x), costs.exps(x))
 
 
+BY_PROJECTIONS = [
+    "float32/b2.h2.t100.d32.dv24.r20/default/normal",
+    "float64/b1.h1.t7.d8.r1/scale-0.05/normal",
+    "bfloat16/b1.h2.t70.d16.r24/default/normal",
+]
+
+
+@pytest.mark.parametrize("case", BY_PROJECTIONS)
+def test_attention_over_projected_keys_moves_and_computes_its_closed_forms(
+    built_in: Gates, case: str
+) -> None:
+    x, _, counts = Gates(built_in.suite, "cpu").counts("torch-linformer", case)
+    costs = built_in.implementation("torch-linformer").spec.costs
+    counted = (counts.traffic, counts.dots, counts.exps)
+    assert counted == (costs.traffic(x), costs.flops(x), costs.exps(x))
+
+
 # Wrong in cost ------------------------------------------------------------------------------------
 
 COSTLY = [

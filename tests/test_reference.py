@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernelproof.reference.approximate.features import features
+from kernelproof.reference.approximate.linformer import linformer
 from kernelproof.reference.approximate.performer import performer
 from kernelproof.reference.attention.additive import additive
 from kernelproof.reference.attention.dot_product import dot_product
@@ -450,6 +451,39 @@ def test_attention_through_features_is_the_mean_of_values_by_products_of_phi(kin
     wide_inputs = [x.astype(wide) for x in (q, k, v, rows)]
     record = performer(*wide_inputs, kind=kind, causal=causal)
     assert worst_ratio("approximate.performer", record, {"out": exact}, wide) <= 1
+
+
+@WIDE
+@pytest.mark.parametrize("scale", [None, -0.3])
+def test_projected_attention_is_attention_over_mixtures_of_keys_and_values(scale, wide):
+    rng = np.random.default_rng(6)
+    q, k = rng.standard_normal((2, 1, 2, 5, 3))
+    v, (proj_k, proj_v) = rng.standard_normal((1, 2, 5, 2)), rng.standard_normal((2, 4, 5))
+    exact = np.full(v.shape, mp.mpf(0), dtype=object)
+    for h in range(2):
+        keys, values = (
+            [
+                [
+                    mp.fsum(mp.mpf(e) * mp.mpf(x) for e, x in zip(row, column, strict=True))
+                    for column in tokens.T.tolist()
+                ]
+                for row in projection.tolist()
+            ]
+            for projection, tokens in ((proj_k, k[0, h]), (proj_v, v[0, h]))
+        )
+        given = mp.mpf(scale) if scale else 1 / mp.sqrt(3)
+        for i in range(5):
+            weighted = [(mp.mpf(1), value) for value in values]
+            exact[0, h, i], _ = attention_row(q[0, h, i].tolist(), keys, weighted, given)
+    wide_inputs = [x.astype(wide) for x in (q, k, v, proj_k, proj_v)]
+    record = linformer(*wide_inputs, scale=scale)
+    assert worst_ratio("approximate.linformer", record, {"out": exact}, wide) <= 1
+
+
+def test_projections_that_change_nothing_leave_attention_as_it_is():
+    q, k, v = np.random.default_rng(0).standard_normal((3, 1, 2, 6, 4))
+    same = linformer(q, k, v, np.eye(6), np.eye(6)).out
+    assert np.array_equal(same, scaled_dot_product(q, k, v).out)
 
 
 def test_many_positive_features_come_near_softmax_attention():
