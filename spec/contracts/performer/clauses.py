@@ -7,6 +7,11 @@ from kernelproof.spec.contracts.performer.properties import PERFORMER_PROPERTIES
 from kernelproof.spec.language import Clause, Growth
 
 _SIZES = (128, 256, 384, 512, 640)
+_COUNTED = (
+    "b2.h2.t100.d32.dv24.r48/default/normal",
+    "b1.h2.t130.d16.r32/causal-top-left+kind-hyperbolic/small",
+)
+_OTHER_KINDS = ("b1.h1.t90.d16.r32/kind-trig/small", "b1.h1.t90.d16.r32/kind-relu/small")
 
 PERFORMER_CLAUSES = (
     Clause(
@@ -90,20 +95,13 @@ PERFORMER_CLAUSES = (
         repeat=True,
     ),
     *PERFORMER_PROPERTIES,
+    *cost_clauses("approximate", "footprint", "flops", "exps", smoke=_COUNTED, core=_OTHER_KINDS),
     *cost_clauses(
         "approximate",
-        *("traffic", "footprint", "flops", "exps", "memory"),
-        smoke=(
-            "b2.h2.t100.d32.dv24.r48/default/normal",
-            "b1.h2.t130.d16.r32/causal-top-left+kind-hyperbolic/small",
-            # long enough for t x t weights to stand out from any workspace
-            "b1.h1.t800.d16.r16/default/normal",
-        ),
-        core=(
-            "b1.h1.t800.d16.r16/causal-top-left/normal",
-            "b1.h2.t200.d32.r64/kind-trig/small",
-            "b1.h2.t200.d32.r64/kind-relu/small",
-        ),
+        *("traffic", "memory"),
+        # long enough for t x t weights to stand out from any workspace
+        smoke=(*_COUNTED, "b1.h1.t800.d16.r16/default/normal"),
+        core=("b1.h1.t800.d16.r16/causal-top-left/normal", *_OTHER_KINDS),
     ),
     *(
         growth_clause(
