@@ -45,14 +45,14 @@ spec = Spec(
             "b2.h2.t64.d32.r64/default/normal",
             "b1.h2.t70.d32.dv24.r40/causal-top-left/normal",
             "b1.h2.t40.d32.r48/default/value-offset",
-            "b1.h2.t130.d16.r24/causal-top-left+kind-hyperbolic/large",
+            "b1.h2.t130.d16.r24/kind-hyperbolic+causal-top-left/large",
             "b1.h2.t130.d16.r24/causal-top-left/growing",
             "b1.h2.t64.d16.r64/kind-trig/small",
             "b1.h2.t64.d16.r64/kind-relu/normal",
         ),
         core=(
             "b1.h1.t200.d64.r96/default/normal",
-            "b1.h1.t200.d64.r64/causal-top-left+kind-trig/small",
+            "b1.h1.t200.d64.r64/kind-trig+causal-top-left/small",
         ),
         constrain=_check,
         coherent=lambda options: True,  # judged by the worst case alone

@@ -19,12 +19,14 @@ def _triangles(x: Sizes) -> int:
 
 
 def _traffic(x: Sizes) -> int:
-    rows, converted = x.r * x.d, x.item < x.wide
-    made = _triangles(x) + 4 * rows  # Q written, read, scaled, and read to be copied
-    signs = 5 * x.r  # the diagonal read, signs made of it, and lengths of those
-    read_again = (rows + x.r) * converted * 2
-    narrow = _compulsory(x) - x.r * x.item * (not converted) + x.r * x.wide * (not converted)
-    return narrow + (made + signs + read_again) * x.wide
+    rows = x.r * x.d
+    # rows read; Q written, read, scaled and read to be copied; the diagonal of R, its signs, and
+    # norms, of which lengths are made
+    words = rows + 4 * rows + _triangles(x) + 6 * x.r
+    if x.item == x.wide:
+        return (words + rows) * x.wide
+    # rows and norms are read narrow and written wide, features written narrow
+    return _compulsory(x) + (words + rows + x.r) * x.wide
 
 
 def _flops(x: Sizes) -> int:

@@ -9,7 +9,7 @@ from kernelproof.spec.language import Clause, Growth
 _SIZES = (128, 256, 384, 512, 640)
 _COUNTED = (
     "b2.h2.t100.d32.dv24.r48/default/normal",
-    "b1.h2.t130.d16.r32/causal-top-left+kind-hyperbolic/small",
+    "b1.h2.t130.d16.r32/kind-hyperbolic+causal-top-left/small",
 )
 _OTHER_KINDS = ("b1.h1.t90.d16.r32/kind-trig/small", "b1.h1.t90.d16.r32/kind-relu/small")
 
@@ -27,7 +27,7 @@ PERFORMER_CLAUSES = (
         smoke=[f"b1.h2.t33.d16.r32/kind-{kind}/small" for kind in ("hyperbolic", "trig", "relu")]
         + ["b1.h2.t33.d16.r32/kind-positive/normal"],
         core=[
-            f"b1.h2.t70.d16.dv24.r48/causal-top-left+kind-{kind}/small"
+            f"b1.h2.t70.d16.dv24.r48/kind-{kind}+causal-top-left/small"
             for kind in ("hyperbolic", "trig", "relu")
         ],
     ),
@@ -58,7 +58,7 @@ PERFORMER_CLAUSES = (
         "features stay finite where their exponents exceed those of the format.",
         "semantics",
         smoke=("b2.h2.t33.d64.r48/default/large", "b2.h2.t33.d16.r24/default/growing"),
-        core=("b1.h2.t33.d64.r48/causal-top-left+kind-hyperbolic/large",),
+        core=("b1.h2.t33.d64.r48/kind-hyperbolic+causal-top-left/large",),
     ),
     Clause(
         "approximate.epsilon",
@@ -74,7 +74,7 @@ PERFORMER_CLAUSES = (
         smoke=("b1.h2.t1.d16.r16/default/normal", "b1.h1.t17.d16.r16/causal-top-left/normal"),
         core=(
             "b1.h2.t0.d16.r16/default/normal",
-            "b1.h2.t0.d16.r16/causal-top-left+kind-trig/small",
+            "b1.h2.t0.d16.r16/kind-trig+causal-top-left/small",
             "b1.h2.t257.d16.r16/causal-top-left/normal",
         ),
     ),

@@ -93,7 +93,7 @@ def _property(
 
 _SMALL = "b2.h2.t33.d16.r24/default/normal"
 _CAUSAL = "b1.h2.t70.d16.r24/causal-top-left/normal"
-_OTHER = "b2.h2.t20.d16.r40/causal-top-left+kind-relu/normal"
+_OTHER = "b2.h2.t20.d16.r40/kind-relu+causal-top-left/normal"
 
 PERFORMER_PROPERTIES = (
     _property(
