@@ -27,6 +27,7 @@ from kernelproof.spec.wording import unknown_word
 _USUAL = {
     "b": 1,
     "d": 64,
+    "t": 1024,
     "tq": 1024,
     "tk": 1024,
     "m": 1024,

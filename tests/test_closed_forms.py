@@ -28,6 +28,9 @@ STANDARD = load_spec("attention.scaled_dot_product").costs
 FUSED, DOT_PRODUCT = (load_spec(f"attention.{name}").costs for name in ("fused", "dot_product"))
 LAYER = load_spec("attention.multi_head").costs
 UPTRAIN = load_spec("attention.uptrain").costs
+FEATURES = load_spec("approximate.features").costs
+PERFORMER = load_spec("approximate.performer").costs
+LINFORMER = load_spec("approximate.linformer").costs
 BACKWARD = load_spec("attention.flash_backward").costs
 MATMUL, STRASSEN = load_spec("matmul.tiled").costs, load_spec("matmul.strassen").costs
 NAIVE = load_spec("matmul.naive").costs
@@ -502,6 +505,58 @@ def test_uptraining_reads_every_weight_once_and_adds_all_but_one_per_group(e, hk
     assert UPTRAIN.traffic(x) == UPTRAIN.compulsory(x) == item * e * d * hkv * (group + 1)
     assert UPTRAIN.useful(x) == e * d * hkv * (group - 1)
     assert UPTRAIN.operations(x) == UPTRAIN.useful(x) + e * d * hkv
+
+
+@SMALL
+@given(st.integers(0, 40), st.integers(1, 9), st.sampled_from([2, 4, 8]))
+def test_features_take_a_dot_product_and_a_subtraction_per_pair_of_rows_of_a_block(r, d, item):
+    x = Sizes({"r": r, "d": d}, {}, item)
+    pairs = sum(i // d == j // d for i in range(r) for j in range(i))
+    assert FEATURES.useful(x) == pairs * 4 * d
+    assert FEATURES.compulsory(x) == item * (r * d + r + r * d) <= FEATURES.traffic(x)
+
+
+@FEW
+@given(*[st.integers(1, 2)] * 2, *[st.integers(1, 9)] * 4, st.integers(1, 4), st.booleans())
+def test_attention_through_features_takes_a_state_and_under_causal_chunks(
+    b, h, t, d, dv, r, chunk, causal
+):
+    options = {"causal": "top-left"} if causal else {}
+    axes = {"b": b, "h": h, "t": t, "d": d, "dv": dv, "r": r}
+    x = Sizes(axes, options, 4, {"chunk": chunk})
+    flops = 0
+    for i in range(t):
+        flops += 2 * 2 * r * d  # W x of its query and its key
+        flops += 2 * 2 * r * (dv + 1)  # into the state, and out of it
+        same = [j for j in range(t) if causal and i // chunk == j // chunk]
+        flops += len(same) * 2 * (r + dv + 1)
+    assert PERFORMER.flops(x) == b * h * flops
+    assert PERFORMER.exps(x) == 2 * b * h * t * r
+
+
+def test_the_work_and_the_memory_of_attention_through_features_grow_with_the_length():
+    def grown(form, **options):
+        short, long = (
+            form(Sizes({"b": 1, "h": 1, "t": t, "d": 64, "dv": 64, "r": 256}, options))
+            for t in (1 << 15, 1 << 16)
+        )
+        return long / short
+
+    for options in ({}, {"causal": "top-left"}, {"kind": "trig"}):
+        for form in (PERFORMER.flops, PERFORMER.traffic, PERFORMER.memory):
+            assert 1.9 < grown(form, **options) <= 2
+
+
+@FEW
+@given(*[st.integers(1, 2)] * 2, *[st.integers(1, 9)] * 4)
+def test_attention_over_projected_keys_mixes_them_and_attends_the_mixtures(b, h, t, d, dv, r):
+    x = Sizes({"b": b, "h": h, "t": t, "d": d, "dv": dv, "r": r})
+    pairs = sum(1 for _ in product(range(b), range(h), range(r), range(t)))
+    assert LINFORMER.flops(x) == 2 * pairs * (d + dv) + 2 * pairs * (d + dv)
+    assert LINFORMER.exps(x) == pairs
+    inputs = b * h * t * (2 * d + dv) + 2 * r * t
+    if r > 1:
+        assert sum(LINFORMER.reads(x).values()) == inputs
 
 
 # Bounds around the closed forms -------------------------------------------------------------------

@@ -235,6 +235,51 @@ def test_uptraining_moves_its_closed_form(built_in: Gates) -> None:
         assert counts.traffic == on_cpu.implementation("torch-uptrain").spec.costs.traffic(x)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("point", ["d16.r40/default/normal", "d8.r5/default/normal"])
+def test_orthogonal_features_move_their_closed_form(
+    built_in: Gates, point: str, dtype: str
+) -> None:
+    on_cpu = Gates(built_in.suite, "cpu")
+    x, _, counts = on_cpu.counts("torch-features", f"{dtype}/{point}")
+    assert counts.traffic == on_cpu.implementation("torch-features").spec.costs.traffic(x)
+
+
+BY_FEATURES = [
+    "float32/b1.h2.t130.d16.dv24.r48/default/normal",
+    "float64/b1.h2.t130.d16.dv24.r48/kind-hyperbolic+causal-top-left/normal",
+    "bfloat16/b2.h1.t70.d16.r24/kind-trig+causal-top-left/small",
+    "float32/b1.h1.t1.d8.r8/kind-relu/normal",
+]
+
+
+@pytest.mark.parametrize("case", BY_FEATURES)
+def test_attention_through_features_moves_and_computes_its_closed_forms(
+    built_in: Gates, case: str
+) -> None:
+    x, _, counts = Gates(built_in.suite, "cpu").counts("torch-performer", case)
+    costs = built_in.implementation("torch-performer").spec.costs
+    counted = (counts.traffic, counts.dots, counts.exps)
+    assert counted == (costs.traffic(x), costs.flops(x), costs.exps(x))
+
+
+BY_PROJECTIONS = [
+    "float32/b2.h2.t100.d32.dv24.r20/default/normal",
+    "float64/b1.h1.t7.d8.r1/scale-0.05/normal",
+    "bfloat16/b1.h2.t70.d16.r24/default/normal",
+]
+
+
+@pytest.mark.parametrize("case", BY_PROJECTIONS)
+def test_attention_over_projected_keys_moves_and_computes_its_closed_forms(
+    built_in: Gates, case: str
+) -> None:
+    x, _, counts = Gates(built_in.suite, "cpu").counts("torch-linformer", case)
+    costs = built_in.implementation("torch-linformer").spec.costs
+    counted = (counts.traffic, counts.dots, counts.exps)
+    assert counted == (costs.traffic(x), costs.flops(x), costs.exps(x))
+
+
 # Wrong in cost ------------------------------------------------------------------------------------
 
 COSTLY = [

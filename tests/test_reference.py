@@ -11,6 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernelproof.reference.approximate.features import features
+from kernelproof.reference.approximate.linformer import linformer
+from kernelproof.reference.approximate.performer import performer
 from kernelproof.reference.attention.additive import additive
 from kernelproof.reference.attention.dot_product import dot_product
 from kernelproof.reference.attention.flash_decoding import flash_decoding
@@ -397,6 +400,108 @@ def test_uptraining_takes_the_mean_of_the_heads_of_each_group(heads, kv_heads, w
         exact[i, head * d + c] = mp.fsum(terms) / group
     record = uptrain(w.astype(wide), heads=heads, kv_heads=kv_heads)
     assert worst_ratio("attention.uptrain", record, {"out": exact}, wide) <= 1
+
+
+@WIDE
+@pytest.mark.parametrize(("r", "d"), [(7, 3), (2, 5), (3, 1), (8, 4)])
+def test_features_are_rows_made_orthogonal_one_after_another_in_each_block(r, d, wide):
+    rng = np.random.default_rng(r)
+    rows, norms = rng.standard_normal((r, d)), rng.uniform(0.5, 2, r)
+    exact = np.full((r, d), mp.mpf(0), dtype=object)
+    for i in range(r):
+        rest = [mp.mpf(x) for x in rows[i].tolist()]
+        for j in range(i // d * d, i):
+            unit = [x / mp.mpf(norms[j]) for x in exact[j]]
+            along = mp.fsum(mp.mpf(x) * u for x, u in zip(rows[i].tolist(), unit, strict=True))
+            rest = [x - along * u for x, u in zip(rest, unit, strict=True)]
+        length = mp.sqrt(mp.fsum(x * x for x in rest))
+        exact[i] = [mp.mpf(norms[i]) * x / length for x in rest]
+    record = features(rows.astype(wide), norms.astype(wide))
+    assert worst_ratio("approximate.features", record, {"features": exact}, wide) <= 1
+
+
+def lifted_row(x, rows, kind):
+    """phi of one row, without anything taken off."""
+    x = [mp.mpf(value) / mp.mpf(len(x)) ** mp.mpf("0.25") for value in x]
+    along = [mp.fsum(mp.mpf(w) * value for w, value in zip(row, x, strict=True)) for row in rows]
+    grown = mp.exp(mp.fsum(value * value for value in x) / 2)
+    return {
+        "positive": [mp.exp(a) / grown for a in along],
+        "hyperbolic": [f(a) / grown for a in along for f in (mp.exp, lambda a: mp.exp(-a))],
+        "trig": [f(a) * grown for a in along for f in (mp.sin, mp.cos)],
+        "relu": [max(a, mp.mpf(0)) for a in along],
+    }[kind]
+
+
+@WIDE
+@pytest.mark.parametrize("causal", [None, "top-left"])
+@pytest.mark.parametrize("kind", ["positive", "hyperbolic", "trig", "relu"])
+def test_attention_through_features_is_the_mean_of_values_by_products_of_phi(kind, causal, wide):
+    rng = np.random.default_rng(4)
+    q, k = rng.standard_normal((2, 1, 2, 5, 3))
+    v, rows = rng.standard_normal((1, 2, 5, 2)), rng.standard_normal((20, 3))
+    exact = np.full(v.shape, mp.mpf(0), dtype=object)
+    for h, i in np.ndindex(2, 5):
+        phi = lifted_row(q[0, h, i].tolist(), rows.tolist(), kind)
+        weights = [
+            mp.fsum(a * b for a, b in zip(phi, lifted_row(key, rows.tolist(), kind), strict=True))
+            for key in k[0, h, : 5 if causal is None else i + 1].tolist()
+        ]
+        for c in range(2):
+            terms = zip(weights, v[0, h, :, c].tolist(), strict=False)
+            exact[0, h, i, c] = mp.fsum(w * mp.mpf(x) for w, x in terms) / mp.fsum(weights)
+    wide_inputs = [x.astype(wide) for x in (q, k, v, rows)]
+    record = performer(*wide_inputs, kind=kind, causal=causal)
+    assert worst_ratio("approximate.performer", record, {"out": exact}, wide) <= 1
+
+
+@WIDE
+@pytest.mark.parametrize("scale", [None, -0.3])
+def test_projected_attention_is_attention_over_mixtures_of_keys_and_values(scale, wide):
+    rng = np.random.default_rng(6)
+    q, k = rng.standard_normal((2, 1, 2, 5, 3))
+    v, (proj_k, proj_v) = rng.standard_normal((1, 2, 5, 2)), rng.standard_normal((2, 4, 5))
+    exact = np.full(v.shape, mp.mpf(0), dtype=object)
+    for h in range(2):
+        keys, values = (
+            [
+                [
+                    mp.fsum(mp.mpf(e) * mp.mpf(x) for e, x in zip(row, column, strict=True))
+                    for column in tokens.T.tolist()
+                ]
+                for row in projection.tolist()
+            ]
+            for projection, tokens in ((proj_k, k[0, h]), (proj_v, v[0, h]))
+        )
+        given = mp.mpf(scale) if scale else 1 / mp.sqrt(3)
+        for i in range(5):
+            weighted = [(mp.mpf(1), value) for value in values]
+            exact[0, h, i], _ = attention_row(q[0, h, i].tolist(), keys, weighted, given)
+    wide_inputs = [x.astype(wide) for x in (q, k, v, proj_k, proj_v)]
+    record = linformer(*wide_inputs, scale=scale)
+    assert worst_ratio("approximate.linformer", record, {"out": exact}, wide) <= 1
+
+
+def test_projections_that_change_nothing_leave_attention_as_it_is():
+    q, k, v = np.random.default_rng(0).standard_normal((3, 1, 2, 6, 4))
+    same = linformer(q, k, v, np.eye(6), np.eye(6)).out
+    assert np.array_equal(same, scaled_dot_product(q, k, v).out)
+
+
+def test_many_positive_features_come_near_softmax_attention():
+    rng = np.random.default_rng(0)
+    q, k, v = 0.5 * rng.standard_normal((3, 1, 1, 20, 8))
+    near = scaled_dot_product(q, k, v).out
+    few, many = (performer(q, k, v, rng.standard_normal((r, 8))).out for r in (8, 200_000))
+    assert abs(many - near).max() < 0.01 < abs(few - near).max()
+
+
+def test_an_orthogonal_map_moves_features_along():
+    rng = np.random.default_rng(0)
+    turn, _ = np.linalg.qr(rng.standard_normal((6, 6)))
+    rows, norms = rng.standard_normal((15, 6)), rng.uniform(0.5, 2, 15)
+    moved = features(rows @ turn, norms).features
+    assert moved == pytest.approx(features(rows, norms).features @ turn, abs=1e-12)
 
 
 @WIDE

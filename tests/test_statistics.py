@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from kernelproof.conformance.expectation import draw
 from kernelproof.conformance.statistics import POWER, judge_estimates
 from kernelproof.spec.catalogue import load_spec
+from kernelproof.spec.contracts.features.mutants import independent_directions, raw_directions
 from kernelproof.spec.language import Clause
 from kernelproof.spec.statistics import CHANCE, Estimate, Share, Statistic, mean_of
 
@@ -90,3 +92,35 @@ def test_only_a_clause_of_statistics_measures_one():
         clause = Clause("matmul.x", "Nothing.", check, statistic=given)
         with pytest.raises(ValueError, match="a clause of statistics measures one"):
             type(spec)(**{**vars(spec), "clauses": (*spec.clauses, clause)})
+
+
+FEATURES = load_spec("approximate.features")
+
+
+def surprises(directions=None):
+    """What fails of the estimates that the clause of features measures, for directions of a block
+    or for right ones: by name, in units of what chance allows."""
+    [clause] = [c for c in FEATURES.clauses if c.statistic]
+    [step] = draw(FEATURES, FEATURES.case(f"float32/{clause.smoke[0]}"), "0")
+    inputs = {name: x.astype(np.float64) for name, x in step.inputs.items()}
+    outputs = {"features": FEATURES.reference(**inputs).features}
+    if directions:
+        blocks = np.split(inputs["gaussians"], len(inputs["norms"]) // 16)
+        rows = np.concatenate([directions(block) for block in blocks])
+        outputs = {"features": inputs["norms"][:, None] * rows}
+    found = judge_estimates(clause.statistic.measure(inputs, {}, outputs))
+    return {each.measured.name for each in found if each.ratio > 1}
+
+
+def test_estimates_of_orthogonal_features_are_unbiased_and_less_spread_than_of_others():
+    assert surprises() == set()
+
+
+def test_features_whose_signs_a_factorisation_leaves_to_chance_are_biased_along_coherent_ones():
+    biased = surprises(raw_directions)
+    assert "estimates along all ones" in biased
+    assert "estimates along a random direction" not in biased
+
+
+def test_independent_features_are_unbiased_and_too_far_spread():
+    assert surprises(independent_directions) == {"mean square error"}

@@ -1,0 +1,1 @@
+"""What orthogonal random features are judged by."""

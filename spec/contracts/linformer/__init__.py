@@ -1,0 +1,1 @@
+"""What attention over projected keys is judged by."""

@@ -1,0 +1,133 @@
+"""Clauses of attention over projected keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
+from kernelproof.spec.language import Clause, Growth
+from kernelproof.spec.relations import (
+    Near,
+    Point,
+    Posed,
+    Relation,
+    agreeing,
+    as_drawn,
+    changed,
+    cycle,
+)
+
+
+def _moved(axis: str, of: str, move: Callable[..., Callable[[Near], Near]]) -> Relation:
+    """Permuting an axis of all inputs that have it moves the outputs so."""
+
+    def pose(point: Point) -> Posed:
+        size = point.inputs[of].shape[point.axes[of].index(axis)]
+        order = cycle(point.rng, size)
+        moved = changed(point, f"{axis} permuted", {}, **point.moved(**{axis: order}))
+        calls = (as_drawn(point), moved)
+        return Posed(calls, lambda drawn, got: agreeing(1, got, drawn, move(order)))
+
+    return Relation(pose, ("scale",))
+
+
+def _property(name: str, sentence: str, relation: Relation, smoke: Sequence[str]) -> Clause:
+    anchor = f"approximate.property.{name}"
+    return Clause(anchor, sentence, "properties", smoke, relation=relation)
+
+
+_SMALL = ("b2.h2.t33.d16.r9/default/normal",)
+
+LINFORMER_CLAUSES = (
+    Clause(
+        "approximate.accuracy",
+        "out differs from the exact result for the given projections by no more than the worst "
+        "case of the declared roundings, in every element.",
+        "accuracy",
+    ),
+    Clause(
+        "approximate.projections",
+        "proj_k mixes keys and proj_v values, each row one mixture of all tokens; there may be one "
+        "row, or as many as tokens.",
+        "semantics",
+        smoke=[
+            f"b1.h2.t{t}.d16.r{r}/default/{family}"
+            for t, r, family in ((20, 1, "normal"), (17, 17, "normal"), (40, 7, "pooling"))
+        ],
+        core=("b1.h2.t17.d16.r17/default/pooling", "b1.h1.t5.d16.r12/default/normal"),
+    ),
+    Clause(
+        "approximate.scale",
+        "scale is 1/sqrt(d) of the query and key head size unless an explicit one is given, 0 and "
+        "a negative one included.",
+        "semantics",
+        smoke=[f"b1.h2.t20.d16.dv24.r8/{o}/normal" for o in ("default", "scale-0.0", "scale--0.3")],
+        core=("b1.h2.t20.d20.r8/scale-1.0/normal",),
+    ),
+    Clause(
+        "approximate.shape.ragged",
+        "Any number of tokens is right, one and a prime one; without queries the result is empty.",
+        "semantics",
+        smoke=("b1.h2.t1.d16.r5/default/normal", "b1.h1.t131.d16.dv7.r20/default/normal"),
+        core=("b0.h2.t9.d16.r5/default/normal", "b1.h1.t257.d16.r33/default/normal"),
+    ),
+    Clause(
+        "approximate.layout",
+        "Inputs may be transposed, sliced, expanded or at an offset in a larger storage.",
+        "integrity",
+        smoke=[
+            f"b2.h2.t17.d16.r9/default/normal/{layout}"
+            for layout in ("transposed", "columns", "sliced", "offset", "expanded", "mixed")
+        ],
+    ),
+    Clause(
+        "approximate.deterministic",
+        "The same call twice gives equal bits, unless the implementation declares atomics.",
+        "integrity",
+        smoke=("b2.h2.t65.d16.r24/default/normal",),
+        repeat=True,
+    ),
+    _property(
+        "mixtures-permuted",
+        "Permuting the rows of both projections changes nothing.",
+        _moved("r", "proj_k", lambda order: lambda n: n),
+        _SMALL,
+    ),
+    _property(
+        "tokens-permuted",
+        "Permuting all tokens, and the columns of both projections, permutes the outputs.",
+        _moved("t", "q", lambda order: lambda n: n[:, :, order]),
+        _SMALL,
+    ),
+    _property(
+        "heads-permuted",
+        "Permuting the heads permutes the outputs.",
+        _moved("h", "q", lambda order: lambda n: n[:, order]),
+        _SMALL,
+    ),
+    _property(
+        "batch-permuted",
+        "Permuting the batch permutes the outputs.",
+        _moved("b", "q", lambda order: lambda n: n[order]),
+        _SMALL,
+    ),
+    *cost_clauses(
+        "approximate",
+        *("traffic", "footprint", "flops", "exps", "memory"),
+        smoke=(
+            "b2.h2.t100.d32.dv24.r20/default/normal",
+            # long enough for t x t scores to stand out from any workspace
+            "b1.h1.t800.d16.r16/default/normal",
+        ),
+    ),
+    *(
+        growth_clause(
+            f"approximate.complexity.{metric}",
+            metric,
+            Growth(1, ("t",), sizes=(128, 256, 384, 512, 640)),
+            at="b1.h1.t640.d16.r16/default/normal",
+        )
+        for metric in ("flops", "traffic")
+    ),
+)
+"""The clauses of attention over projected keys."""

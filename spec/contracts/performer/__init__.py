@@ -1,0 +1,1 @@
+"""What attention through random features is judged by."""

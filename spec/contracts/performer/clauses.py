@@ -1,0 +1,121 @@
+"""Clauses of attention through random features."""
+
+from __future__ import annotations
+
+from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
+from kernelproof.spec.contracts.performer.properties import PERFORMER_PROPERTIES
+from kernelproof.spec.language import Clause, Growth
+
+_SIZES = (128, 256, 384, 512, 640)
+_COUNTED = (
+    "b2.h2.t100.d32.dv24.r48/default/normal",
+    "b1.h2.t130.d16.r32/kind-hyperbolic+causal-top-left/small",
+)
+_OTHER_KINDS = ("b1.h1.t90.d16.r32/kind-trig/small", "b1.h1.t90.d16.r32/kind-relu/small")
+
+PERFORMER_CLAUSES = (
+    Clause(
+        "approximate.accuracy",
+        "out differs from the exact result for the given features by no more than the worst case "
+        "of the declared roundings, in every element.",
+        "accuracy",
+    ),
+    Clause(
+        "approximate.kind",
+        "phi is that of the kind: positive unless another is asked for.",
+        "semantics",
+        smoke=[f"b1.h2.t33.d16.r32/kind-{kind}/small" for kind in ("hyperbolic", "trig", "relu")]
+        + ["b1.h2.t33.d16.r32/kind-positive/normal"],
+        core=[
+            f"b1.h2.t70.d16.dv24.r48/kind-{kind}+causal-top-left/small"
+            for kind in ("hyperbolic", "trig", "relu")
+        ],
+    ),
+    Clause(
+        "approximate.causal",
+        "Under causal query i sees the keys j <= i, in the sum and in its normaliser, however many "
+        "positions are taken at once.",
+        "semantics",
+        smoke=[f"b1.h2.t{t}.d16.r24/causal-top-left/normal" for t in (33, 129)],
+        core=[f"b2.h1.t{t}.d16.r24/causal-top-left/growing" for t in (2, 64, 200)],
+    ),
+    Clause(
+        "approximate.scale",
+        "q and k are scaled by d^-1/4 each, also where dv differs or d is no power of two.",
+        "semantics",
+        smoke=("b1.h2.t20.d24.dv40.r32/default/normal", "b1.h1.t20.d20.dv7.r16/default/normal"),
+        core=("b1.h1.t20.d80.r100/default/normal", "b1.h1.t20.d1.r8/default/normal"),
+    ),
+    Clause(
+        "approximate.features.any-number",
+        "There may be fewer features than coordinates, more, or one.",
+        "semantics",
+        smoke=[f"b1.h2.t20.d16.r{r}/default/normal" for r in (1, 7, 50)],
+    ),
+    Clause(
+        "approximate.stabilised",
+        "Exponents are lowered by the largest of each query and of all keys of a head, so that "
+        "features stay finite where their exponents exceed those of the format.",
+        "semantics",
+        smoke=("b2.h2.t33.d64.r48/default/large", "b2.h2.t33.d16.r24/default/growing"),
+        core=("b1.h2.t33.d64.r48/kind-hyperbolic+causal-top-left/large",),
+    ),
+    Clause(
+        "approximate.epsilon",
+        "Nothing is added to the features or to the normaliser.",
+        "semantics",
+        smoke=("b1.h2.t40.d32.r32/default/large",),
+    ),
+    Clause(
+        "approximate.shape.ragged",
+        "Any number of positions is right: one, and what is no multiple of a chunk; of none the "
+        "result is empty.",
+        "semantics",
+        smoke=("b1.h2.t1.d16.r16/default/normal", "b1.h1.t17.d16.r16/causal-top-left/normal"),
+        core=(
+            "b1.h2.t0.d16.r16/default/normal",
+            "b1.h2.t0.d16.r16/kind-trig+causal-top-left/small",
+            "b1.h2.t257.d16.r16/causal-top-left/normal",
+        ),
+    ),
+    Clause(
+        "approximate.layout",
+        "Inputs may be transposed, sliced, expanded or at an offset in a larger storage.",
+        "integrity",
+        smoke=[
+            f"b2.h2.t33.d16.r24/default/normal/{layout}"
+            for layout in ("transposed", "columns", "sliced", "offset", "expanded", "mixed")
+        ],
+    ),
+    Clause(
+        "approximate.deterministic",
+        "The same call twice gives equal bits, unless the implementation declares atomics.",
+        "integrity",
+        smoke=("b2.h2.t65.d16.r24/causal-top-left/normal",),
+        repeat=True,
+    ),
+    *PERFORMER_PROPERTIES,
+    *cost_clauses("approximate", "footprint", "flops", "exps", smoke=_COUNTED, core=_OTHER_KINDS),
+    *cost_clauses(
+        "approximate",
+        *("traffic", "memory"),
+        # long enough for t x t weights to stand out from any workspace
+        smoke=(*_COUNTED, "b1.h1.t800.d16.r16/default/normal"),
+        core=("b1.h1.t800.d16.r16/causal-top-left/normal", *_OTHER_KINDS),
+    ),
+    *(
+        growth_clause(
+            f"approximate.complexity.{metric}{under}",
+            metric,
+            Growth(1, ("t",), sizes=_SIZES),
+            at=f"b1.h1.t640.d16.r16/{options}/normal",
+            where=words,
+        )
+        for metric in ("flops", "traffic")
+        for under, options, words in (
+            ("", "default", ""),
+            ("-under-causal", "causal-top-left", " under causal"),
+        )
+    ),
+)
+"""The clauses of attention through random features."""

@@ -1,0 +1,63 @@
+"""Input families of attention through random features, which each draw the features, too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from kernelproof.reference.approximate.features import features
+from kernelproof.spec.domain import Arrays, Draw, Family, changed, families, with_inputs
+
+Shapes = Mapping[str, tuple[int, ...]]
+Options = Mapping[str, Any]
+Rng = np.random.Generator
+
+
+def _normal(rng: Rng, shapes: Shapes, options: Options) -> Arrays:
+    return {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+
+
+_changed = partial(changed, _normal)
+
+
+def _scaled(by: float) -> Draw:
+    def change(rng: Rng, x: Arrays, options: Options) -> None:
+        x["q"] *= by
+        x["k"] *= by
+
+    return _changed(change)
+
+
+def _growing(rng: Rng, x: Arrays, options: Options) -> None:
+    """Keys of norm 0 at first, and twice the usual at last."""
+    x["k"] *= np.linspace(0, 2, x["k"].shape[-2])[:, None]
+
+
+def _value_offset(rng: Rng, x: Arrays, options: Options) -> None:
+    x["v"] = 0.1 * x["v"] + 100
+
+
+def _orthogonal(rng: Rng, shape: tuple[int, ...], family: Family) -> Any:
+    """Blocks of orthogonal rows, of the lengths of Gaussian ones."""
+    r, d = shape
+    return features(rng.standard_normal((r, d)), np.sqrt(rng.chisquare(d, r))).features
+
+
+FAMILIES: Mapping[str, Family] = {
+    name: with_inputs(family, {"features": _orthogonal})
+    for name, family in families(
+        generic={
+            "normal": ("independent standard normal numbers", _normal),
+            "small": ("queries and keys near 0: every key weighs about the same", _scaled(0.25)),
+        },
+        coherent={
+            "large": ("queries and keys of twice the usual norm", _scaled(2)),
+            "growing": ("keys whose norms grow along the sequence", _changed(_growing)),
+            "value-offset": ("values near 100: errors of weights cancel", _changed(_value_offset)),
+        },
+    ).items()
+}
+"""q, k: b h t d, v: b h t dv, and orthogonal features: r d."""
