@@ -1,0 +1,147 @@
+"""Closed forms of LSH attention, operator by operator.
+
+A round hashes b h t tokens against d x half numbers, sorts them, and cuts them into chunks, each of
+which meets itself and the one before: 2 size keys, of which the first chunk, and a last one that is
+not whole, fill up the rest. With a fixed size of chunks attention is linear in t; hashing is not,
+where half grows in proportion: it takes t^2 d / size products beside the 4 t size (d + dv). Sorting
+takes none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kernelproof.spec.language import WORKSPACE, Costs, Sizes
+
+INDEX, CODE = 8, 4
+"""Bytes of a position, and of what stands for bucket and chunk."""
+
+
+def heads(x: Sizes) -> int:
+    """Sequences that are sorted for themselves."""
+    return x.b * x.h if x.t else 0
+
+
+def size_of(x: Sizes) -> int:
+    """Tokens of a chunk."""
+    return max(-(-x.t // x.half), 1)
+
+
+def places(x: Sizes) -> int:
+    """Places in the chunks of a round, over all heads: those of a last chunk are all there."""
+    return heads(x) * -(-x.t // size_of(x)) * size_of(x)
+
+
+def scores(x: Sizes) -> int:
+    """Of a round: each place meets 2 size others."""
+    return places(x) * 2 * size_of(x)
+
+
+def hash_flops(x: Sizes) -> int:
+    """x R in every round."""
+    return 2 * x.rounds * heads(x) * x.t * x.d * x.half
+
+
+def flops(x: Sizes) -> int:
+    """Hashing, and two products in each round."""
+    return hash_flops(x) + 2 * x.rounds * scores(x) * (x.d + x.dv)
+
+
+def useful_flops(x: Sizes) -> int:
+    """Hashing, and one key for each token: how many share its bucket only the data know."""
+    return hash_flops(x) + 2 * heads(x) * x.t * (x.d + x.dv)
+
+
+def exps(x: Sizes) -> int:
+    """Of each score one for lse and one for its weight; two of each token and round that merge."""
+    return 2 * x.rounds * (scores(x) + heads(x) * x.t)
+
+
+def needed_elements(x: Sizes) -> Mapping[str, int]:
+    """Every token is hashed; of values no output may depend, but for one row of each head."""
+    tokens = heads(x) * x.t * x.d
+    rotations = x.rounds * x.d * x.half if tokens else 0
+    return {"qk": tokens, "v": heads(x) * x.dv, "rotations": rotations}
+
+
+def output_bytes(x: Sizes) -> int:
+    """out: b h t dv and lse: b h t."""
+    return heads(x) * x.t * (x.dv * x.item + x.wide)
+
+
+def compulsory(x: Sizes) -> int:
+    """Each needed element read once, each output written once."""
+    return sum(needed_elements(x).values()) * x.item + output_bytes(x)
+
+
+def operator_traffic(x: Sizes) -> int:
+    """Operator by operator, in the accumulator's format: what every round moves, and what is done
+    once. A pair is taken by the first round that allows it: each round looks at all before it."""
+    if not heads(x):
+        return 0
+    counted = x.options.get("duplicates") == "counted"
+    masks = x.rounds if counted else x.rounds * (x.rounds + 1) // 2
+    every = hashing_bytes(x) + attention_bytes(x) + returned_bytes(x)
+    return x.rounds * every + masks * mask_bytes(x) + lengths_and_merge_bytes(x, counted)
+
+
+def hashing_bytes(x: Sizes) -> int:
+    """x R is written, negated, joined with its negative and searched: nine passes. Buckets are
+    sorted, and sorted back, and made codes of bucket and chunk: fifteen."""
+    tokens = heads(x) * x.t
+    turned = (tokens * x.d + x.d * x.half + 9 * tokens * x.half) * x.wide
+    return turned + 15 * tokens * INDEX + (3 * tokens + heads(x)) * CODE
+
+
+def mask_bytes(x: Sizes) -> int:
+    """Codes are gathered and subtracted; what is 0 or 1 is found, and joined to the mask."""
+    windows = 2 * places(x)
+    gathered = 2 * (heads(x) + windows) * INDEX - windows * INDEX + 2 * windows * CODE
+    return gathered + (places(x) + windows) * CODE + scores(x) * (4 * CODE + 4)
+
+
+def attention_bytes(x: Sizes) -> int:
+    """Windows are filled up and compared, rows gathered; S is written, masked, read for lse, shifted,
+    made P and read: nine passes."""
+    tokens, rows, pairs = heads(x) * x.t, places(x), scores(x)
+    positions = tokens + rows + heads(x) * size_of(x) + 3 * rows + 4 * rows
+    gathered = 6 * heads(x) + 5 * rows
+    moved = rows * (3 * 2 * x.d + 2 * 2 * x.dv + 3 * x.d + 3 * x.dv + 5) + 9 * pairs
+    masks = pairs * (1 + 2 + 1) + 2 * rows
+    return (positions + gathered) * INDEX + moved * x.wide + masks
+
+
+def returned_bytes(x: Sizes) -> int:
+    """out and lse of a round, in the order of the tokens."""
+    tokens = heads(x) * x.t
+    return 2 * (2 * heads(x) + tokens) * INDEX + 2 * tokens * (x.dv + 1) * x.wide
+
+
+def lengths_and_merge_bytes(x: Sizes, counted: bool) -> int:
+    """Keys are made of tokens; results of rounds are joined, weighed and summed, those of lone
+    tokens put in their place. What is narrower is converted."""
+    tokens = heads(x) * x.t
+    keys = 7 * x.d + 4 * x.dv + 14 + 2 * counted
+    merged = x.rounds * (5 * x.dv + 8)
+    converted = tokens * (x.d + 2 * x.dv) + x.rounds * x.d * x.half if x.item < x.wide else 0
+    return tokens * ((keys + merged) * x.wide + 5) + converted * (x.item + x.wide)
+
+
+def memory(x: Sizes) -> int:
+    """Scores of one round with two temporaries and their masks, gathered rows, and all results."""
+    tokens, gathered = heads(x) * x.t, places(x) * (5 * x.d + 3 * x.dv)
+    held = tokens * (4 * (x.d + x.dv) + 2 * x.rounds * (x.dv + 2) + 6 * x.half)
+    return (4 * scores(x) + gathered + held) * x.wide + 16 * x.rounds * tokens * INDEX + WORKSPACE
+
+
+LSH = Costs(
+    flops=flops,
+    useful=useful_flops,
+    exps=exps,
+    reads=needed_elements,
+    compulsory=compulsory,
+    traffic=operator_traffic,
+    cap=lambda x: 2 * operator_traffic(x),
+    memory=memory,
+)
+"""Costs of attention within buckets."""
