@@ -102,7 +102,7 @@ _SEMANTICS = (
         "approximate.shape.ragged",
         "Any length and head size is right, also fewer tokens than half.",
         "semantics",
-        smoke=[f"b2.h3.t{t}.d20.dv33.rounds2.half5/default/normal" for t in (2, 3, 17, 129)],
+        smoke=[f"b1.h3.t{t}.d20.dv33.rounds2.half5/default/normal" for t in (2, 3, 17, 65)],
         core=["b17.h2.t9.d16.rounds2.half3/default/normal"]
         + [f"b1.h1.t{t}.d33.rounds2.half7/default/clustered" for t in (63, 257)],
     ),
@@ -166,7 +166,7 @@ _COSTS = cost_clauses(
         "b2.h2.t96.d32.rounds2.half6/default/normal",
         "b1.h2.t100.d64.dv32.rounds3.half8/causal-top-left+duplicates-counted/normal",
         # long enough for t x t scores to stand out from any workspace
-        "b1.h1.t1200.d16.rounds1.half60/default/normal",
+        "b1.h1.t600.d16.rounds1.half30/default/normal",
     ),
 )
 

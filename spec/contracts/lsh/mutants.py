@@ -60,7 +60,7 @@ def _allowed(steps: _Steps, x: Mapping[str, Any], options: Options) -> Array:
     half, t = x["rotations"].shape[-1], x["qk"].shape[-2]
     bucket, chunk = steps.chunks(steps.buckets(x["qk"], x["rotations"]), half)
     behind = chunk[..., :, None] - chunk[..., None, :]
-    near = steps.same(bucket) & steps.near(behind, chunk.max() + 1)
+    near = steps.same(bucket) & steps.near(behind, chunk.max(initial=0) + 1)
     i, j = np.arange(t)[:, None], np.arange(t)
     return steps.lone(near & steps.others(i, j, "causal" in options))
 
