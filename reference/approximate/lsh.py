@@ -66,7 +66,7 @@ def allow(bucket: Array, chunk: Array, causal: str | None) -> Array:
 
 def with_lone(others: Array) -> Array:
     """The same, and those alone in all rounds (b h t) with themselves."""
-    alone = ~others.any((0, -1))
+    alone = np.asarray(~others.any((0, -1)))
     return np.asarray(others | (alone[..., None] & np.eye(others.shape[-1], dtype=bool)))
 
 

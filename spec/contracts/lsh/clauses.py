@@ -18,7 +18,9 @@ _SEMANTICS = (
             "b1.h2.t60.d80.rounds2.half5/default/clustered",
             "b1.h1.t150.d16.rounds8.half8/default/normal",
         ],
-        core=[f"b1.h2.t100.d{d}.rounds2.half{half}/default/normal" for d, half in ((8, 1), (128, 32))],
+        core=[
+            f"b1.h2.t100.d{d}.rounds2.half{half}/default/normal" for d, half in ((8, 1), (128, 32))
+        ],
     ),
     Clause(
         "approximate.sort",

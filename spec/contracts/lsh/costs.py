@@ -95,20 +95,18 @@ def hashing_bytes(x: Sizes) -> int:
 
 def mask_bytes(x: Sizes) -> int:
     """Codes are gathered and subtracted; what is 0 or 1 is found, and joined to the mask."""
-    windows = 2 * places(x)
-    gathered = 2 * (heads(x) + windows) * INDEX - windows * INDEX + 2 * windows * CODE
-    return gathered + (places(x) + windows) * CODE + scores(x) * (4 * CODE + 4)
+    gathered = 2 * (heads(x) + places(x)) * INDEX + 7 * places(x) * CODE
+    return gathered + scores(x) * (4 * CODE + 4)
 
 
 def attention_bytes(x: Sizes) -> int:
-    """Windows are filled up and compared, rows gathered; S is written, masked, read for lse, shifted,
-    made P and read: nine passes."""
-    tokens, rows, pairs = heads(x) * x.t, places(x), scores(x)
-    positions = tokens + rows + heads(x) * size_of(x) + 3 * rows + 4 * rows
+    """Windows are filled up and compared, rows gathered by them; S is written, masked, read for
+    lse, shifted, made P and read: nine passes, and four of masks."""
+    rows, pairs = places(x), scores(x)
+    compared = heads(x) * (x.t + size_of(x)) + 8 * rows
     gathered = 6 * heads(x) + 5 * rows
-    moved = rows * (3 * 2 * x.d + 2 * 2 * x.dv + 3 * x.d + 3 * x.dv + 5) + 9 * pairs
-    masks = pairs * (1 + 2 + 1) + 2 * rows
-    return (positions + gathered) * INDEX + moved * x.wide + masks
+    moved = rows * (9 * x.d + 7 * x.dv + 5) + 9 * pairs
+    return (compared + gathered) * INDEX + moved * x.wide + 4 * pairs + 2 * rows
 
 
 def returned_bytes(x: Sizes) -> int:
@@ -128,10 +126,13 @@ def lengths_and_merge_bytes(x: Sizes, counted: bool) -> int:
 
 
 def memory(x: Sizes) -> int:
-    """Scores of one round with two temporaries and their masks, gathered rows, and all results."""
-    tokens, gathered = heads(x) * x.t, places(x) * (5 * x.d + 3 * x.dv)
-    held = tokens * (4 * (x.d + x.dv) + 2 * x.rounds * (x.dv + 2) + 6 * x.half)
-    return (4 * scores(x) + gathered + held) * x.wide + 16 * x.rounds * tokens * INDEX + WORKSPACE
+    """Nothing of size t x t: keys, x R, and the results of all rounds; of one round S and a
+    temporary, codes and masks of its pairs, and rows that chunks gather."""
+    tokens = heads(x) * x.t
+    made = tokens * (3 * x.d + 2 * x.dv + 4 * x.half + 2 * x.rounds * (x.dv + 1))
+    gathered = places(x) * (3 * x.d + 2 * x.dv)
+    positions = (8 + x.rounds) * tokens * INDEX + 5 * places(x) * INDEX
+    return (made + gathered + 2 * scores(x)) * x.wide + 5 * scores(x) + positions + WORKSPACE
 
 
 LSH = Costs(

@@ -55,7 +55,7 @@ def certain_buckets(x: Array, rotations: Array, rounding: Rounding) -> Array:
     cast = rounding.operands
     changes = cast and not (_held(x, cast) and _held(rotations, cast))
     unsure = ambiguous(x, rotations, rounding.accumulate, cast.unit if cast and changes else 0.0)
-    return ~unsure.any(-1)
+    return np.asarray(~unsure.any(-1))
 
 
 def _held(x: Array, format: Format) -> bool:

@@ -104,7 +104,7 @@ def _without_signs(x: Array, rotations: Array) -> Array:
 
 def _lone_per_round(others: Array) -> Array:
     """A token attends to itself in each round in which it is alone."""
-    alone = ~others.any(-1)
+    alone = np.asarray(~others.any(-1))
     return np.asarray(others | (alone[..., None] & np.eye(others.shape[-1], dtype=bool)))
 
 

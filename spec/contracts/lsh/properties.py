@@ -56,11 +56,11 @@ def _rounds_repeated(point: Point) -> Posed:
     rotations = point.inputs["rotations"]
     twice = changed(point, "every round twice", {}, rotations=np.tile(rotations, (2, 1, 1)))
     counted = point.options.get("duplicates") == "counted"
-    log_2 = np.log(EXTENDED(2)) if counted else EXTENDED(0)
+    log_2 = np.log(np.asarray(2.0 if counted else 1.0, EXTENDED))
 
     def agree(once: Answer, got: Answer) -> Iterable[Agreement]:
         for each in agreeing(1, got, once):
-            more = Near(log_2, 2 * np.finfo(EXTENDED).eps * log_2)
+            more = Near(log_2, np.asarray(2 * np.finfo(EXTENDED).eps * log_2))
             yield each._replace(want=each.want + more) if each.output == "lse" else each
 
     return Posed((as_drawn(point), twice), agree)
