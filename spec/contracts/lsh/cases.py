@@ -90,8 +90,8 @@ def _tiny_values(rng: Rng, shape: tuple[int, ...]) -> Array:
 
 
 def _stagnant_values(rng: Rng, shape: tuple[int, ...]) -> Array:
-    """16 to 32, alike in all tokens of a head."""
-    one = 16 + 16 * rng.random((*shape[:2], 1, shape[-1]))
+    """512 to 1024, alike in all tokens of a head: the sum of 128 is beyond float16."""
+    one = 512 + 512 * rng.random((*shape[:2], 1, shape[-1]))
     return np.asarray(np.broadcast_to(one, shape).copy())
 
 
@@ -162,7 +162,7 @@ FAMILIES = families(
             with_margin(_repeated, _normal),
         ),
         "stagnant": (
-            "values of 16 to 32, all alike: narrow sums stop growing",
+            "values of 512 to 1024, all alike: narrow sums stop growing",
             with_margin(_normal, _stagnant_values),
         ),
         "value-offset": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from kernelproof.spec.contracts.attention.mutants import (
 )
 from kernelproof.spec.contracts.lsh.margin import shortened
 from kernelproof.spec.language import Model, Outputs, mutants
+from kernelproof.spec.rounding import DTYPES
 
 Array = npt.NDArray[Any]
 Options = Mapping[str, Any]
@@ -304,6 +306,7 @@ LSH_MUTANTS = (
             ),
         }
     ),
-    *ROUNDING_MUTANTS,
+    # keys of length 1 are no 16-bit numbers, whatever tokens are
+    *(replace(m, dtypes=DTYPES, harmless="") for m in ROUNDING_MUTANTS),
 )
 """What goes wrong in attention within buckets."""
