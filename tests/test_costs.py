@@ -416,6 +416,23 @@ def test_additive_attention_of_torch_operators_moves_and_computes_its_closed_for
     assert costs.useful(x) == counts.dots - 2 * x.b * x.tq * x.tk * x.h
 
 
+HASHED_BY_TORCH = [
+    "float32/b2.h3.t100.d16.dv24.rounds3.half8/causal-top-left+duplicates-counted/normal",
+    "float64/b1.h2.t64.d16.rounds4.half4/default/normal",
+    "bfloat16/b1.h2.t50.d24.dv40.rounds2.half5/default/normal",
+]
+
+
+@pytest.mark.parametrize("case", HASHED_BY_TORCH)
+def test_hashed_attention_of_torch_operators_moves_and_computes_its_closed_forms(
+    built_in: Gates, case: str
+) -> None:
+    x, _, counts = Gates(built_in.suite, "cpu").counts("torch-lsh", case)
+    costs = built_in.implementation("torch-lsh").spec.costs
+    assert counts.traffic == costs.traffic(x)
+    assert (counts.dots, counts.exps) == (costs.flops(x), costs.exps(x))
+
+
 WRONG_ROLES = """
 from kernelproof import implementation
 

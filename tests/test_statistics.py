@@ -10,6 +10,7 @@ from scipy import stats
 
 from kernelproof.conformance.statistics import POWER, judge_estimates
 from kernelproof.spec.catalogue import load_spec
+from kernelproof.spec.contracts.lsh.collisions import collision_probability
 from kernelproof.spec.language import Clause
 from kernelproof.spec.statistics import CHANCE, Estimate, Share, Statistic, mean_of
 
@@ -79,3 +80,27 @@ def test_only_a_clause_of_statistics_measures_one():
         clause = Clause("matmul.x", "Nothing.", check, statistic=given)
         with pytest.raises(ValueError, match="a clause of statistics measures one"):
             type(spec)(**{**vars(spec), "clauses": (*spec.clauses, clause)})
+
+
+# Buckets ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3, 0.6, 0.96])
+def test_two_buckets_part_two_tokens_by_their_angle(rho):
+    assert abs(collision_probability(rho, 1) - (1 - math.acos(rho) / math.pi)) < 2e-4
+
+
+@pytest.mark.parametrize("half", [1, 2, 16])
+def test_tokens_at_right_angles_meet_in_one_of_all_buckets(half):
+    assert abs(collision_probability(0.0, half) - 1 / (2 * half)) < 2e-4
+
+
+@pytest.mark.parametrize(("rho", "half"), [(0.6, 16), (0.96, 16), (0.6, 4), (0.96, 2)])
+def test_the_integral_of_collisions_is_what_random_rotations_do(rho, half):
+    rng = np.random.default_rng(half)
+    x = rng.standard_normal((200_000, half))
+    y = rho * x + math.sqrt(1 - rho**2) * rng.standard_normal(x.shape)
+    place, other = abs(x).argmax(1), abs(y).argmax(1)
+    signs = np.take_along_axis(x * y, place[:, None], 1)[:, 0] > 0
+    hits = int(((place == other) & signs).sum())
+    assert ratio(Share("met", hits, len(x), collision_probability(rho, half))) < 1
