@@ -15,8 +15,8 @@ _SEMANTICS = (
         "semantics",
         smoke=[
             "b1.h2.t60.d32.rounds1.half4/default/normal",
-            "b1.h2.t60.d80.rounds2.half5/default/clustered",
-            "b1.h1.t150.d16.rounds8.half8/default/normal",
+            "b1.h2.t60.d80.rounds1.half5/default/clustered",
+            "b1.h1.t100.d16.rounds4.half8/default/normal",
         ],
         core=[
             f"b1.h2.t100.d{d}.rounds2.half{half}/default/normal" for d, half in ((8, 1), (128, 32))
@@ -28,9 +28,9 @@ _SEMANTICS = (
         "semantics",
         smoke=[
             "b1.h2.t40.d16.rounds2.half4/default/repeated",
-            "b1.h2.t64.d32.rounds2.half8/default/clustered",
+            "b1.h1.t64.d32.rounds2.half8/default/clustered",
         ],
-        core=["b1.h1.t300.d16.rounds2.half16/default/repeated"],
+        core=["b1.h1.t200.d16.rounds1.half12/default/repeated"],
     ),
     Clause(
         "approximate.chunks",
@@ -38,10 +38,10 @@ _SEMANTICS = (
         "to the chunk before it.",
         "semantics",
         smoke=[
-            f"b1.h2.{t}.d32.rounds2.{half}/default/clustered"
-            for t, half in (("t64", "half4"), ("t61", "half4"), ("t50", "half12"))
+            f"b1.h1.{t}.d32.rounds2.{half}/default/clustered"
+            for t, half in (("t64", "half4"), ("t61", "half4"), ("t22", "half5"))
         ],
-        core=["b1.h1.t33.d16.rounds2.half33/default/repeated"],
+        core=["b1.h1.t17.d16.rounds2.half17/default/repeated"],
     ),
     Clause(
         "approximate.chunks.first",
@@ -58,28 +58,28 @@ _SEMANTICS = (
         "its own logit.",
         "semantics",
         smoke=[
-            "b1.h2.t24.d32.rounds1.half16/default/normal",
-            "b1.h2.t24.d32.rounds3.half16/causal-top-left/normal",
+            "b1.h1.t24.d32.rounds1.half16/default/normal",
+            "b1.h1.t24.d32.rounds3.half8/causal-top-left/normal",
             "b2.h2.t1.d32.rounds2.half4/default/large-logit",
         ],
-        core=["b1.h2.t40.d32.rounds2.half16/causal-top-left+duplicates-counted/large-logit"],
+        core=["b1.h1.t40.d32.rounds2.half16/causal-top-left+duplicates-counted/large-logit"],
     ),
     Clause(
         "approximate.causal",
         "causal lets a token attend to earlier ones alone, in whatever order they are sorted.",
         "semantics",
         smoke=[
-            f"b1.h2.t60.d32.rounds2.half4/causal-{corner}/clustered"
+            f"b1.h1.t60.d32.rounds2.half4/causal-{corner}/clustered"
             for corner in ("top-left", "bottom-right")
         ],
-        core=["b1.h2.t130.d64.rounds4.half4/causal-top-left/normal"],
+        core=["b1.h1.t130.d64.rounds3.half4/causal-top-left/normal"],
     ),
     Clause(
         "approximate.rounds",
         "Any number of rounds, each with its own rotation, allows the union of their pairs.",
         "semantics",
-        smoke=[f"b1.h2.t48.d32.rounds{n}.half6/default/large-logit" for n in (1, 3, 8)],
-        core=[f"b1.h2.t48.d32.rounds{n}.half6/causal-top-left/normal" for n in (2, 4)],
+        smoke=[f"b1.h1.t30.d32.rounds{n}.half3/default/large-logit" for n in (1, 3, 8)],
+        core=[f"b1.h2.t48.d32.rounds{n}.half4/causal-top-left/normal" for n in (2, 4)],
     ),
     Clause(
         "approximate.duplicates",
@@ -87,9 +87,9 @@ _SEMANTICS = (
         "N); or counted: log n is added to its logit.",
         "semantics",
         smoke=[
-            f"b1.h2.t48.d32.rounds4.half3/duplicates-{word}/normal" for word in ("once", "counted")
+            f"b1.h1.t48.d32.rounds3.half3/duplicates-{word}/normal" for word in ("once", "counted")
         ],
-        core=["b1.h2.t30.d32.rounds8.half16/causal-top-left+duplicates-counted/normal"],
+        core=["b1.h1.t30.d32.rounds8.half8/causal-top-left+duplicates-counted/normal"],
     ),
     Clause(
         "approximate.scale",
@@ -104,9 +104,9 @@ _SEMANTICS = (
         "approximate.shape.ragged",
         "Any length and head size is right, also fewer tokens than half.",
         "semantics",
-        smoke=[f"b1.h3.t{t}.d20.dv33.rounds2.half5/default/normal" for t in (2, 3, 17, 65)],
-        core=["b17.h2.t9.d16.rounds2.half3/default/normal"]
-        + [f"b1.h1.t{t}.d33.rounds2.half7/default/clustered" for t in (63, 257)],
+        smoke=[f"b1.h2.t{t}.d20.dv33.rounds1.half5/default/normal" for t in (2, 3, 17, 65)],
+        core=["b17.h2.t9.d16.rounds1.half2/default/normal"]
+        + [f"b1.h1.t{t}.d33.rounds1.half7/default/clustered" for t in (63, 257)],
     ),
     Clause(
         "approximate.shape.empty",
@@ -122,7 +122,7 @@ _SEMANTICS = (
         "Inputs may be transposed, sliced, expanded or at an offset in a larger storage.",
         "integrity",
         smoke=[
-            f"b2.h2.t30.d32.rounds2.half3/default/normal/{layout}"
+            f"b2.h2.t20.d16.rounds1.half2/default/normal/{layout}"
             for layout in ("transposed", "columns", "sliced", "offset", "expanded", "mixed")
         ],
     ),
@@ -130,7 +130,7 @@ _SEMANTICS = (
         "approximate.deterministic",
         "The same call twice gives equal bits, unless the implementation declares atomics.",
         "integrity",
-        smoke=["b2.h2.t65.d32.rounds2.half4/default/normal"],
+        smoke=["b1.h2.t65.d32.rounds1.half4/default/normal"],
         repeat=True,
     ),
 )
@@ -165,8 +165,8 @@ _COSTS = cost_clauses(
     "approximate",
     *("traffic", "footprint", "flops", "exps", "memory"),
     smoke=(
-        "b2.h2.t96.d32.rounds2.half6/default/normal",
-        "b1.h2.t100.d64.dv32.rounds3.half8/causal-top-left+duplicates-counted/normal",
+        "b2.h1.t96.d32.rounds2.half6/default/normal",
+        "b1.h2.t60.d64.dv32.rounds2.half4/causal-top-left+duplicates-counted/normal",
         # long enough for t x t scores to stand out from any workspace
         "b1.h1.t600.d16.rounds1.half30/default/normal",
     ),

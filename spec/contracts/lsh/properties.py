@@ -112,20 +112,20 @@ class _Property(NamedTuple):
     core: tuple[str, ...] = ()
 
 
-_SMALL = "b2.h2.t40.d32.rounds3.half4/default/normal"
-_CAUSAL = "b1.h2.t50.d32.rounds2.half3/causal-top-left/large-logit"
-_COUNTED = "b1.h2.t50.d32.rounds2.half3/duplicates-counted/clustered"
+_SMALL = "b1.h2.t30.d16.rounds2.half2/default/normal"
+_CAUSAL = "b1.h2.t30.d16.rounds2.half2/causal-top-left/large-logit"
+_COUNTED = "b1.h2.t30.d16.rounds2.half2/duplicates-counted/clustered"
 
 _PROPERTIES: Mapping[str, _Property] = {
     "batch-permuted": _Property(
         "Permuting the batch permutes the outputs.",
         _moved("b", "batch permuted"),
-        ("b3.h2.t30.d32.rounds2.half3/default/normal",),
+        ("b3.h1.t20.d16.rounds1.half2/default/normal",),
     ),
     "heads-permuted": _Property(
         "Permuting the heads permutes the outputs.",
         _moved("h", "heads permuted"),
-        ("b1.h3.t30.d32.rounds2.half3/default/normal",),
+        ("b1.h3.t20.d16.rounds1.half2/default/normal",),
     ),
     "rounds-permuted": _Property(
         "The order of the rounds changes nothing.",

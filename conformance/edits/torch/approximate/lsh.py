@@ -62,7 +62,7 @@ VALUES = wrong_values(
         ),
         "self-allowed": (
             "every token attends to itself, too",
-            (_OTHERS, "hidden = (j >= len(queries[0])) if causal is None else i < j"),
+            (_OTHERS, "hidden = (i < 0) | (j == len(queries[0])) if causal is None else i < j"),
         ),
         "self-forbidden": (
             "a token that is alone attends to nothing",
