@@ -80,12 +80,6 @@ def _coordinates_turned(point: Point) -> Posed:
     return Posed((as_drawn(point), turned), lambda one, got: agreeing(1, got, one))
 
 
-def _rotations_scaled(point: Point) -> Posed:
-    rotations = point.inputs["rotations"]
-    smaller = changed(point, "rotations of half the size", {}, rotations=rotations / 2)
-    return Posed((as_drawn(point), smaller), lambda one, got: agreeing(1, got, one))
-
-
 def _values_doubled(point: Point) -> Posed:
     def agree(drawn: Answer, doubled: Answer) -> Iterable[Agreement]:
         for each in agreeing(1, doubled, drawn):
@@ -125,7 +119,7 @@ _PROPERTIES: Mapping[str, _Property] = {
     "heads-permuted": _Property(
         "Permuting the heads permutes the outputs.",
         _moved("h", "heads permuted"),
-        ("b1.h3.t20.d16.rounds1.half2/default/normal",),
+        ("b1.h4.t20.d16.rounds1.half2/default/normal",),
     ),
     "rounds-permuted": _Property(
         "The order of the rounds changes nothing.",
@@ -139,11 +133,6 @@ _PROPERTIES: Mapping[str, _Property] = {
         Relation(_rounds_repeated, OPTIONS),
         (_SMALL, _COUNTED),
         (_CAUSAL,),
-    ),
-    "rotations-scaled": _Property(
-        "Rotations of half the size change nothing: buckets do not depend on it.",
-        Relation(_rotations_scaled, OPTIONS),
-        (_SMALL,),
     ),
     "coordinates-turned": _Property(
         "Coordinates of tokens and rotations may be permuted and negated together.",
