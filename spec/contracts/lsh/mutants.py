@@ -87,8 +87,8 @@ def _half_chunks(buckets: Array, half: int) -> tuple[Array, Array]:
     return chunks_of(buckets, 2 * half)
 
 
-def _one_round(buckets: Callable[[Array, Array], Array]) -> Any:
-    return lambda x, rotations: buckets(x, rotations[:1].repeat(len(rotations), 0))
+def _of_first_round(x: Array, rotations: Array) -> Array:
+    return hash_tokens(x, rotations[:1].repeat(len(rotations), 0))
 
 
 def _in_bfloat16(x: Array, rotations: Array) -> Array:
@@ -207,7 +207,7 @@ LSH_MUTANTS = (
             ),
             "hash-of-one-round": (
                 "every round has the buckets of the first",
-                _steps(buckets=_one_round(hash_tokens)),
+                _steps(buckets=_of_first_round),
             ),
             "hash-in-bfloat16": (
                 "x R is rounded to bfloat16 before argmax",
