@@ -2,11 +2,12 @@
 
 bucket_i = argmax [x_i R; -x_i R]     k_j = x_j / |x_j|     S_ij = x_i·k_j / sqrt(d) + log n_ij
 
-R: d half is a random rotation, and another in every round. In a round the tokens are sorted by
-(bucket, position) and cut into half chunks of ceil(t / half); the last is shorter, and chunks may
-be missing, where half does not divide t. Token i may attend to another token j of its bucket that
-stands in its own chunk or the one before; the first chunk has none before it. n_ij is 1 for a pair
-that any round allows, or, where duplicates are counted, the number of rounds that allow it.
+R: d half is a random rotation, another in every round, and makes 2 half buckets. In a round the
+tokens are sorted by (bucket, position) and cut into chunks of ceil(t / half), twice a mean bucket;
+where half does not divide t the last chunk is shorter, or there are fewer than half. Token i may
+attend to another token j of its bucket that stands in its own chunk or in the one before; the
+first chunk has none before it. n_ij is 1 for a pair that any round allows (so has it the paper,
+which subtracts log of their number in each), or, where duplicates are counted, that number.
 
 A token that no round allows another one is alone: all rounds allow it itself, and no others do.
 Its out is its v, and its lse its own logit |x_i| / sqrt(d), with log of the rounds where duplicates

@@ -140,8 +140,8 @@ _STATISTICS = tuple(
         f"approximate.statistics.{name}",
         sentence,
         "statistics",
-        smoke=[f"b2.h4.t128.d1024.dv64.rounds{rounds}.half16/default/pairs"],
-        core=[f"b2.h4.t64.d512.dv32.rounds{rounds}.half4/default/pairs"],
+        smoke=[f"b1.h4.t64.d256.dv32.rounds{rounds}.half4/default/pairs"],
+        core=[f"b2.h4.t128.d1024.dv64.rounds{rounds}.half16/default/pairs"],
         dtypes=("float32",),
         statistic=COLLISIONS,
     )
