@@ -267,6 +267,8 @@ class Growth:
         Strassen's additions.
     tiles: those to take at each size, by role, where what lies on chip must stay the same. Only
         an implementation whose kernel offers such a configuration is asked.
+    parts: axes that grow in proportion, each a whole part of the size: ``{"half": 16}``, one for
+        every 16.
     """
 
     exponent: float
@@ -275,6 +277,7 @@ class Growth:
     gap: float = 1.0
     tiles: Elements | None = None
     steps: str = ""
+    parts: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip((0, *self.sizes), self.sizes, strict=False))
@@ -284,13 +287,16 @@ class Growth:
             )
         if not self.axes or len(set(self.axes)) < len(self.axes) or self.gap <= 0:
             raise ValueError(f"growth along {self.axes}, gap {self.gap}: wanted axes, gap above 0")
+        if broken := [n for n in self.parts.values() for size in self.sizes if size % n]:
+            raise ValueError(f"growth over sizes {self.sizes}: wanted multiples of {broken[0]}")
 
     def points(self, case: Case) -> list[Case]:
         """The case at each size."""
         return [self._point(case, size) for size in self.sizes]
 
     def _point(self, case: Case, size: int) -> Case:
-        axes = tuple((n, size if n in self.axes else s) for n, s in case.axes)
+        grown = {**dict.fromkeys(self.axes, size), **{n: size // p for n, p in self.parts.items()}}
+        axes = tuple((n, grown.get(n, s)) for n, s in case.axes)
         options = {
             **dict(case.options),
             **({"steps": self.steps.format(size)} if self.steps else {}),
@@ -632,7 +638,7 @@ class Spec:
             raise ValueError(f"{clause.anchor}: wanted the metric that grows, not {clause.metric}")
         if clause.smoke or len(clause.core) != 1:
             raise ValueError(f"{clause.anchor}: wanted one case, in core: it takes seconds")
-        if unknown := set(clause.growth.axes) - set(self.call.axes):
+        if unknown := {*clause.growth.axes, *clause.growth.parts} - set(self.call.axes):
             raise ValueError(f"{clause.anchor}: no axis {', '.join(sorted(unknown))}")
 
     def __repr__(self) -> str:

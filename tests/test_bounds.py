@@ -859,3 +859,31 @@ def test_the_additions_that_a_bound_counts_are_those_of_the_longest_path(variant
     whole = FORMS[variant](zeros, zeros, product, addition, addition)
     assert max(before) == BEFORE[variant]
     assert max(*whole[0], *whole[1]) == BEFORE[variant] + AFTER
+
+
+# Buckets ------------------------------------------------------------------------------------------
+
+
+def hashed(gap, dtype, preset=None, *, bits=8):
+    """The bound of out of two heads of LSH attention: in the first, the two largest of [x R; -x R]
+    of one token are 1 and so much less. Other tokens have so many bits."""
+    qk = np.random.default_rng(0).integers(1, 2**bits, (1, 2, 8, 2)) * 2.0**-bits
+    qk[..., 0] += 1
+    qk[0, 0, 3] = 1.0, 1.0 - gap
+    spec, precision = SPECS["approximate.lsh"], resolve_precision(preset, dtype)
+    record = spec.reference(qk, np.ones((1, 2, 8, 3)), np.eye(2)[None])
+    return spec.accuracy.worst_case(record, precision.rounding(dtype))["out"][0]
+
+
+@pytest.mark.parametrize(("dtype", "u"), [("float64", 2.0**-53), ("float32", 2.0**-24)])
+def test_a_head_has_no_bound_where_a_rounding_could_move_a_token_to_another_bucket(dtype, u):
+    # each of the two is off by 2 u of its sum, 6 u of a length
+    assert np.isinf(hashed(15 * u, dtype)[0]).all()
+    assert np.isfinite(hashed(15 * u, dtype)[1]).all()
+    assert np.isfinite(hashed(17 * u, dtype)).all()
+
+
+@pytest.mark.parametrize(("bits", "bounded"), [(7, True), (20, False)])
+def test_a_cast_of_operands_moves_no_token_if_it_changes_none(bits, bounded):
+    bound = hashed(2.0**-10, "float32", "tf32", bits=bits)[0]
+    assert np.isfinite(bound).all() == bounded

@@ -37,6 +37,7 @@ NAIVE = load_spec("matmul.naive").costs
 DECODING = load_spec("attention.flash_decoding").costs
 PAGED = load_spec("cache.paged").costs
 ADDITIVE = load_spec("attention.additive").costs
+HASHED = load_spec("approximate.lsh").costs
 SAFE, ONLINE = load_spec("softmax.safe").costs, load_spec("softmax.online").costs
 ATTENTIONS = (FLASH, SHARED, ONE_KEY_HEAD, STANDARD, FUSED)
 SMALL = settings(deadline=None, derandomize=True, max_examples=150)
@@ -234,6 +235,66 @@ def test_fused_attention_holds_no_scores_in_memory_or_those_of_64_rows():
     scores = 2 * 3 * 4096 * 2048 * 4
     assert FUSED.memory(x.with_tiles(br=16)) == FUSED.compulsory(x) + WORKSPACE
     assert FUSED.memory(x) < scores / 2 < STANDARD.memory(x)
+
+
+# Attention within buckets -------------------------------------------------------------------------
+
+
+@st.composite
+def hashed_sizes(draw):
+    """Sizes of LSH attention with tiles, chunks and blocks of any length."""
+    axes = {n: draw(st.integers(1, 2)) for n in "bh"}
+    axes |= {n: draw(st.integers(1, 5)) for n in ("d", "dv", "rounds", "half")}
+    axes["t"] = draw(st.integers(0, 30))
+    tiles = {role: draw(st.integers(1, 9)) for role in ("br", "bc", "bd", "bdv", "bt", "bk")}
+    options = {"duplicates": draw(st.sampled_from(["once", "counted"]))}
+    return Sizes(axes, options, draw(st.sampled_from([2, 4, 8])), tiles)
+
+
+def walk_chunks(x):
+    """Multiplied elements, exponentials and bytes moved of hashing, attending and merging, program
+    by program; sorting beside them."""
+    t, wide, size = x.t, x.wide, max(-(-x.t // x.half), 1)
+    br, bc, bt, bk = (x.tiles[role] for role in ("br", "bc", "bt", "bk"))
+    flops = exps = moved = 0
+    for turn, _ in product(range(x.rounds), range(x.b * x.h)):
+        earlier = turn if x.options["duplicates"] == "once" else 0
+        for first in range(0, t, bt):
+            tokens = range(first, min(first + bt, t))
+            moved += len(tokens) * (x.d * x.item + 4) + x.d * x.half * x.item
+            flops += 2 * bt * bk * x.tiles["bd"] * len(range(0, x.half, bk))
+            exps += 2 * bt  # when they are merged
+        for start in range(0, t, size):
+            end, begin = min(start + size, t), max(start - size, 0)
+            for first in range(start, end, br):
+                rows = len(range(first, min(first + br, end)))
+                moved += rows * (8 + x.d * x.item + (x.dv + 1) * wide)
+                for key in range(begin, end, bc):
+                    keys = min(key + bc, end) - key
+                    moved += keys * (8 + (x.d + x.dv) * x.item) + 4 * earlier * (rows + keys)
+                    flops += 2 * br * bc * (x.tiles["bd"] + x.tiles["bdv"])
+                    exps += br * (bc + 1)
+        moved += t * (x.dv + 1) * wide + t * (9 * 8 + 5 * 4)
+    each = (x.d + x.dv) * x.item + x.dv * x.item + wide
+    return flops, exps, moved + x.b * x.h * t * each
+
+
+@SMALL
+@given(hashed_sizes())
+def test_hashed_attention_moves_and_computes_what_its_programs_do(x):
+    flops, exps, moved = walk_chunks(x)
+    assert (HASHED.flops(x), HASHED.exps(x), HASHED.traffic(x)) == (flops, exps, moved)
+
+
+@pytest.mark.parametrize("t", [512, 4096])
+def test_with_chunks_of_one_length_attention_is_linear_and_hashing_is_not(t):
+    def work(t):
+        axes = {"b": 1, "h": 1, "t": t, "d": 64, "dv": 64, "rounds": 4, "half": t // 64}
+        x = Sizes(axes)
+        return HASHED.exps(x), HASHED.flops(x) - 2 * 4 * t * 64 * (t // 64)
+
+    (exps, attended), (twice, attended_twice) = work(t), work(2 * t)
+    assert (twice, attended_twice) == (2 * exps, 2 * attended)
 
 
 # Self-attention -----------------------------------------------------------------------------------

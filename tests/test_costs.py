@@ -139,6 +139,9 @@ BUILT_IN = [
     ("triton-flash-backward", "float16/b1.hq2.hkv1.tq130.tk100.d24/causal-bottom-right/normal"),
     ("triton-flash-backward-atomics", "float32/b1.hq3.hkv1.tq140.tk40.d16/causal-top-left/normal"),
     ("triton-flash-backward-atomics", "bfloat16/b1.hq2.hkv1.tq30.tk150.d16/default/normal"),
+    ("triton-lsh", "float32/b2.h1.t100.d24.dv40.rounds3.half3/causal-top-left/normal"),
+    ("triton-lsh", "float16/b1.h1.t90.d16.rounds2.half7/duplicates-counted/normal"),
+    ("triton-lsh", "bfloat16/b1.h2.t150.d16.rounds2.half1/default/normal/transposed"),
     ("triton-tiled", "float32/m100.k130.n70/default/normal"),
     ("triton-tiled", "bfloat16/m1.k300.n200/default/normal"),
     ("triton-naive", "float32/m20.k70.n30/default/normal"),
@@ -520,6 +523,23 @@ def test_every_step_of_a_cache_moves_and_computes_its_closed_forms(
         assert counts.traffic == costs.traffic(x)
         assert (counts.dots, counts.exps) == (costs.flops(x), costs.exps(x))
         assert counts.peak_memory <= costs.memory(x)
+
+
+HASHED_BY_TORCH = [
+    "float32/b2.h3.t100.d16.dv24.rounds3.half8/causal-top-left+duplicates-counted/normal",
+    "float64/b1.h2.t64.d16.rounds4.half4/default/normal",
+    "bfloat16/b1.h2.t50.d24.dv40.rounds2.half5/default/normal",
+]
+
+
+@pytest.mark.parametrize("case", HASHED_BY_TORCH)
+def test_hashed_attention_of_torch_operators_moves_and_computes_its_closed_forms(
+    built_in: Gates, case: str
+) -> None:
+    x, _, counts = Gates(built_in.suite, "cpu").counts("torch-lsh", case)
+    costs = built_in.implementation("torch-lsh").spec.costs
+    assert counts.traffic == costs.traffic(x)
+    assert (counts.dots, counts.exps) == (costs.flops(x), costs.exps(x))
 
 
 WRONG_ROLES = """

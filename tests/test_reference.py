@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kernelproof.reference.approximate.features import features
 from kernelproof.reference.approximate.linformer import linformer
+from kernelproof.reference.approximate.lsh import hash_tokens, lsh
 from kernelproof.reference.approximate.performer import performer
 from kernelproof.reference.attention.additive import additive
 from kernelproof.reference.attention.dot_product import dot_product
@@ -761,6 +762,81 @@ def test_a_paged_cache_that_refuses_stays_as_it_was(message):
             request(manager)
         assert manager.sequences.keys() == before.keys()
         assert all(manager.sequences[n] is held for n, held in before.items())
+
+
+def hashed_rounds(x, v, rotations, causal, counted):
+    """LSH attention of one head by lists: each round alone, then all of them merged by lse (Kitaev
+    et al. 2020, appendix A): out and lse."""
+    allowed = [round_of(x, rotation, causal) for rotation in rotations]
+    out, lse = [], []
+    for i in range(len(x)):
+        if not any(seen[i] for seen in allowed):
+            for seen in allowed:
+                seen[i] = [i]
+        z, o = [], []
+        for seen in (each for each in allowed if each[i]):
+            logits = []
+            for j in seen[i]:
+                many = sum(j in each[i] for each in allowed)
+                product = mp.fdot(x[i], x[j]) / mp.sqrt(mp.fdot(x[j], x[j]) * len(x[i]))
+                logits.append(product - (0 if counted else mp.log(many)))
+            z.append(mp.log(mp.fsum(map(mp.exp, logits))))
+            weights = [mp.exp(each - z[-1]) for each in logits]
+            o.append([mp.fdot(weights, [v[j][c] for j in seen[i]]) for c in range(len(v[0]))])
+        lse.append(mp.log(mp.fsum(map(mp.exp, z))))
+        shares = [mp.exp(each - lse[-1]) for each in z]
+        out.append([mp.fdot(shares, column) for column in zip(*o, strict=True)])
+    return out, lse
+
+
+def round_of(x, rotation, causal):
+    """Which other tokens each one of a head may attend to in a round."""
+    sides = [[mp.fdot(row, column) for column in rotation.T.tolist()] for row in x]
+    both = [[*side, *(-s for s in side)] for side in sides]
+    bucket = [side.index(max(side)) for side in both]
+    order = sorted(range(len(x)), key=lambda i: (bucket[i], i))
+    size = math.ceil(len(x) / rotation.shape[1])
+    chunks = [order[first : first + size] for first in range(0, len(x), size)]
+    seen = {}
+    for number, chunk in enumerate(chunks):
+        near = (chunks[number - 1] if number else []) + chunk
+        for i in chunk:
+            others = [j for j in near if j != i and bucket[j] == bucket[i]]
+            seen[i] = [j for j in others if causal is None or j < i]
+    return seen
+
+
+@WIDE
+@pytest.mark.parametrize("duplicates", ["once", "counted"])
+@pytest.mark.parametrize("causal", [None, "top-left"])
+@pytest.mark.parametrize(("t", "rounds", "half"), [(9, 2, 2), (10, 3, 3), (5, 1, 4), (1, 2, 1)])
+def test_rounds_of_buckets_merge_to_attention_over_the_union_of_their_pairs(
+    t, rounds, half, causal, duplicates, wide
+):
+    rng = np.random.default_rng(t)
+    x = {"qk": rng.standard_normal((1, 2, t, 3)), "v": rng.standard_normal((1, 2, t, 2))}
+    x["rotations"] = rng.standard_normal((rounds, 3, half))
+    record = lsh(**widened(x, wide), causal=causal, duplicates=duplicates)
+    heads = [
+        hashed_rounds(qk.tolist(), v.tolist(), x["rotations"], causal, duplicates == "counted")
+        for qk, v in zip(x["qk"][0], x["v"][0], strict=True)
+    ]
+    exact = {n: np.array([[h[k] for h in heads]], object) for k, n in enumerate(("out", "lse"))}
+    assert worst_ratio("approximate.lsh", record, exact, wide) <= 1
+
+
+@pytest.mark.parametrize(("turned", "bucket"), [((0.5, 0.25), 0), ((-0.25, -0.5), 3)])
+def test_a_bucket_is_the_place_of_the_largest_of_both_signs(turned, bucket):
+    assert hash_tokens(np.array([[[turned]]]), np.eye(2)[None]).tolist() == [[[[bucket]]]]
+
+
+def test_a_near_pair_meets_in_three_of_three_rounds_and_a_far_one_in_one():
+    """Buckets are quarters of the circle: 45 to 135 degrees, -15 to 75, and 15 to 105."""
+    angles, turns = np.radians([50, 60, 110]), np.radians([0, 30, 60])
+    x = np.stack([np.cos(angles), np.sin(angles)], -1)[None, None]
+    rotations = np.array([[[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]] for a in turns])
+    first, near, far = hash_tokens(x, rotations)[:, 0, 0].T
+    assert [(first == near).sum(), (first == far).sum()] == [3, 1]
 
 
 @pytest.mark.parametrize("options", [{"mask": MASK}, {"causal": "bottom-right"}])

@@ -12,6 +12,7 @@ from kernelproof.conformance.expectation import draw
 from kernelproof.conformance.statistics import POWER, judge_estimates
 from kernelproof.spec.catalogue import load_spec
 from kernelproof.spec.contracts.features.mutants import independent_directions, raw_directions
+from kernelproof.spec.contracts.lsh.collisions import collision_probability
 from kernelproof.spec.language import Clause
 from kernelproof.spec.statistics import CHANCE, Estimate, Share, Statistic, mean_of
 
@@ -124,3 +125,27 @@ def test_features_whose_signs_a_factorisation_leaves_to_chance_are_biased_along_
 
 def test_independent_features_are_unbiased_and_too_far_spread():
     assert surprises(independent_directions) == {"mean square error"}
+
+
+# Buckets ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3, 0.6, 0.96])
+def test_two_buckets_part_two_tokens_by_their_angle(rho):
+    assert abs(collision_probability(rho, 1) - (1 - math.acos(rho) / math.pi)) < 2e-4
+
+
+@pytest.mark.parametrize("half", [1, 2, 16])
+def test_tokens_at_right_angles_meet_in_one_of_all_buckets(half):
+    assert abs(collision_probability(0.0, half) - 1 / (2 * half)) < 2e-4
+
+
+@pytest.mark.parametrize(("rho", "half"), [(0.6, 16), (0.96, 16), (0.6, 4), (0.96, 2)])
+def test_the_integral_of_collisions_is_what_random_rotations_do(rho, half):
+    rng = np.random.default_rng(half)
+    x = rng.standard_normal((200_000, half))
+    y = rho * x + math.sqrt(1 - rho**2) * rng.standard_normal(x.shape)
+    place, other = abs(x).argmax(1), abs(y).argmax(1)
+    signs = np.take_along_axis(x * y, place[:, None], 1)[:, 0] > 0
+    hits = int(((place == other) & signs).sum())
+    assert ratio(Share("met", hits, len(x), collision_probability(rho, half))) < 1

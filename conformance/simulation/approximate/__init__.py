@@ -1,1 +1,1 @@
-"""Approximate attention."""
+"""Simulations of approximate attention."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -20,6 +21,11 @@ def split_attention(exact: SplitAttention, rounded: Arithmetic) -> dict[str, Ten
     tk = max(exact.k.shape[-2], 1)
     size = -(-tk // (exact.splits or 3))
     each = [tiled_attention(_part(exact, s, s + size), rounded) for s in range(0, tk, size)]
+    return merged_by_lse(each, rounded)
+
+
+def merged_by_lse(each: Sequence[Mapping[str, Tensor]], rounded: Arithmetic) -> dict[str, Tensor]:
+    """out and lse of all parts from those of each, one after another."""
     top = torch.stack([part["lse"] for part in each]).amax(0)
     shift = torch.where(top == -torch.inf, 0.0, top)
     total, out = torch.zeros_like(top), torch.zeros_like(each[0]["out"])

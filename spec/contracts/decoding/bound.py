@@ -45,13 +45,16 @@ def most_parts(exact: SplitAttention) -> int:
 
 def merging_error(exact: SplitAttention, rounding: Rounding) -> Array:
     """What merging may be off by, as an error of the logits: b hq 1 tk."""
-    u, scores = rounding.accumulate, seen(exact.scores)
-    lse = seen(exact.lse)[..., None]
-    largest, below = np.maximum(abs(scores), abs(lse)), np.maximum(lse - scores, 0.0)
+    return parts_error(seen(exact.scores), seen(exact.lse), most_parts(exact), rounding)
+
+
+def parts_error(scores: Array, lse: Array, parts: int, rounding: Rounding) -> Array:
+    """The same of any parts, for the least logit that a key has in one: ... tk, and lse: ..."""
+    u, whole = rounding.accumulate, lse[..., None]
+    largest, below = np.maximum(abs(scores), abs(whole)), np.maximum(whole - scores, 0.0)
     stored = u * (2 * below + 3 * largest) + rounding.statistics.unit * largest
-    parts = most_parts(exact)
     levels = max(math.ceil(math.log2(parts)), 1)
-    share = exponent_error(lse - below, lse, u, blocks=1)
+    share = exponent_error(whole - below, whole, u, blocks=1)
     rescales = (EXP_UNITS + 3) * u * parts
     error: Array = levels * (stored + share) + rescales
     return error
