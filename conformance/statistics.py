@@ -19,6 +19,7 @@ class Surprise:
     """One estimate, judged: ``ratio`` is its distance in standard errors over what chance allows.
 
     visible: the smallest deviation from what is wanted that would fail with probability ``POWER``.
+    Both are plain floats, which travel between processes.
     """
 
     measured: Measured
@@ -55,10 +56,11 @@ def _surprise(measured: Measured, chance: float) -> Surprise:
         allowed = -float(ndtri(chance / 2))
         p = measured.probability
         error = math.sqrt(p * (1 - p) / measured.trials)
-        return Surprise(measured, _of_share(measured) / allowed, (allowed + _REACH) * error)
+        return Surprise(measured, float(_of_share(measured) / allowed), (allowed + _REACH) * error)
     sides = 1 if measured.at_most else 2
     allowed = -float(ndtri(chance / sides))
-    return Surprise(measured, _of_mean(measured) / allowed, (allowed + _REACH) * measured.error)
+    ratio, visible = _of_mean(measured) / allowed, (allowed + _REACH) * measured.error
+    return Surprise(measured, float(ratio), float(visible))
 
 
 _REACH = float(ndtri(POWER))

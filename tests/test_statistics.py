@@ -28,6 +28,12 @@ def test_chance_alone_fails_one_check_in_ten_million():
     assert ratio(Estimate("x", 1 - 1.001 * limit, 1.0, 1.0)) > 1
 
 
+def test_what_numpy_measured_is_judged_in_plain_floats():
+    for one in (Estimate("x", *np.ones(3)), Share("x", np.int64(3), np.int64(9), np.float64(0.5))):
+        (judged,) = judge_estimates([one])
+        assert (type(judged.ratio), type(judged.visible)) == (float, float)
+
+
 def test_an_upper_limit_is_one_sided():
     limit = stats.norm.isf(CHANCE)
     assert ratio(Estimate("x", -1e9, 1.0, 1.0, at_most=True)) == 0
