@@ -91,6 +91,9 @@ def test(
         str | None, typer.Option(metavar="N", help="Seed of the inputs, or 'random'.")
     ] = None,
     case: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this case.")] = None,
+    clause: Annotated[
+        list[str] | None, typer.Option(metavar="C", help="Judge the case by this clause alone.")
+    ] = None,
     fuzz: Annotated[
         str | None,
         typer.Option(metavar="N", help="N random cases of each instead of a tier's; shrinks."),
@@ -143,6 +146,7 @@ def test(
         "tier": tier,
         "seed": seed,
         "case": case,
+        "clause": clause,
         "fuzz": fuzz,
         "require": require,
         "returns": returns,

@@ -23,6 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "dtype": {"action": "append", "help": "only this input dtype (repeatable)"},
     "tier": {"help": "smoke, core (default) or full"},
     "seed": {"help": "seed of the inputs, or 'random'; default 0"},
+    "clause": {"action": "append", "help": "judge the cases by this clause alone (repeatable)"},
     "fuzz": {"help": "random cases of each implementation, this many, instead of a tier's"},
     "case": {"action": "append", "help": "only the case with this id (repeatable)"},
     "require": {"help": "fail implementations that declare looser roundings than this preset"},

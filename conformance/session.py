@@ -175,6 +175,7 @@ def _options(config: pytest.Config) -> dict[str, Any]:
         "backend": "backends",
         "dtype": "dtypes",
         "case": "cases",
+        "clause": "clauses",
         "import-timeout": "import_timeout",
     }
     every = (
@@ -191,6 +192,7 @@ def _options(config: pytest.Config) -> dict[str, Any]:
         "map",
         "gradients",
         "fuzz",
+        "clause",
         "timeout",
         "import-timeout",
         "memory",

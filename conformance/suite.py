@@ -53,6 +53,7 @@ class Settings:
     seed: str = "0"
     require: str | None = None
     cases: tuple[str, ...] = ()
+    clauses: tuple[str, ...] = ()
     fuzz: int = 0
     limits: WorkerLimits = field(default_factory=WorkerLimits)
 
@@ -87,6 +88,7 @@ class Settings:
             seed=str(secrets.randbits(64)) if seed == "random" else seed,
             require=options.get("require"),
             cases=tuple(dict.fromkeys(options.get("cases") or ())),
+            clauses=tuple(options.get("clauses") or ()),
             fuzz=_count("--fuzz", options.get("fuzz")),
             limits=WorkerLimits(
                 call_seconds=_positive("--timeout", options["timeout"]),
@@ -214,8 +216,8 @@ def select_cases(spec: Spec, clause: Clause, tier: str, dtypes: Sequence[str]) -
 
 
 def judging(implementation: Capabilities, backend: str, case: Case) -> list[Clause]:
-    """The clauses that speak of any case like this one, in no list of theirs: accuracy, gradients,
-    costs, and the properties that fit it."""
+    """The clauses that speak of any case like this one, whether or not they list it: accuracy,
+    gradients, costs, and the properties that fit it."""
     found: list[Clause] = []
     for clause in implementation.spec.clauses:
         general = clause.check in ("accuracy", "gradients") and clause.check not in (
@@ -338,6 +340,11 @@ class Suite:
             )
         for text in self.settings.cases:
             self._parse_case(text)
+        if self.settings.clauses and not self.settings.cases:
+            raise UsageError("--clause goes with --case: wanted the case to judge by it")
+        anchors = [c.anchor for each, _ in self.selected() for c in each.spec.clauses]
+        for name in self.settings.clauses:
+            _known("--clause", [name], list(dict.fromkeys(anchors)), "clause")
 
     def _parse_case(self, text: str) -> list[Spec]:
         """The specs that a case id of the options fits. Raises UsageError if there is none."""
@@ -371,7 +378,7 @@ class Suite:
                 for implementation, backend in selected:
                     if clause.metric and backend not in METERED:
                         continue
-                    for case in self._cases(implementation, backend, clause):
+                    for case in self._cases(implementation, clause):
                         item = Planned(implementation, backend, case, clause)
                         turns.setdefault(case, []).append(item)
                 for item in (item for items in turns.values() for item in items):
@@ -386,7 +393,7 @@ class Suite:
         wanted = self.settings.dtypes or implementation.dtypes
         return [dtype for dtype in implementation.dtypes if dtype in wanted]
 
-    def _cases(self, implementation: Capabilities, backend: str, clause: Clause) -> Iterator[Case]:
+    def _cases(self, implementation: Capabilities, clause: Clause) -> Iterator[Case]:
         spec, settings = implementation.spec, self.settings
         dtypes = self._dtypes(implementation)
         if clause.growth:  # sizes do not know of dtypes: one shows it
@@ -401,7 +408,11 @@ class Suite:
             listed = [
                 c for c in spec.clauses if case in select_cases(spec, c, "full", [case.dtype])
             ]
-            if clause in listed or clause in judging(implementation, backend, case):
+            accuracy = [c for c in spec.clauses if c.check == "accuracy"]
+            if case.dtype in implementation.gradients:
+                accuracy += [c for c in spec.clauses if c.check == "gradients"][:1]
+            named = [c for c in spec.clauses if c.anchor in settings.clauses]
+            if clause in (named if settings.clauses else listed or accuracy):
                 yield case
 
     def registrations(self) -> list[Registered]:
@@ -455,7 +466,9 @@ class Suite:
 
         def results(case: Case) -> Iterator[Result]:
             for clause in chosen_from(case, list(judging(implementation, backend, case))):
-                yield self.check(Planned(implementation, backend, case, clause))
+                planned = Planned(implementation, backend, case, clause)
+                replay = f"{self._replay(planned)} --clause {clause.anchor}"
+                yield replace(self.check(planned), replay=replay)
 
         start = time.perf_counter()
         found = fuzz(

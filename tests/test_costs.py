@@ -18,7 +18,7 @@ from kernelproof.conformance.request import build_request
 from kernelproof.conformance.suite import Planned, select_cases
 from kernelproof.conformance.verdict import Result
 from kernelproof.spec.contracts.attention.costs import standard_traffic
-from kernelproof.spec.language import WORKSPACE
+from kernelproof.spec.language import WORKSPACE, Call
 
 RAGGED = "float32/b1.hq4.hkv2.tq60.tk100.d32/default/normal"
 ONES = "float32/b1.hq4.hkv2.tq60.tk100.d32/default/unit-value"
@@ -163,7 +163,9 @@ def test_every_built_in_kernel_moves_its_closed_form_on_the_cases_of_its_clause(
     built_in: Gates,
 ) -> None:
     built_in.suite.read()
-    for each in (i for i in built_in.suite.implementations if "interpret" in i.backends):
+    # a program's steps are held to theirs below
+    kernels = [i for i in built_in.suite.implementations if isinstance(i.spec.call, Call)]
+    for each in (i for i in kernels if "interpret" in i.backends):
         traffic = built_in.clause(each.name, "traffic")
         for case in select_cases(each.spec, traffic, "smoke", ["float32"]):
             if not each.unsupported(case, traffic):
@@ -790,7 +792,7 @@ def test_a_cheat_on_a_cpu_that_the_gates_let_through(
 
 LONG = "float32/b1.hq4.hkv2.d32.capacity600/steps-append500.append1.attend/normal"
 WASTEFUL = [
-    ("Reallocates", "traffic", "step 2 (append): 615,424 bytes moved: at most 2,048"),
+    ("Reallocates", "traffic", "step 2 (append): 615,424 bytes moved: at most 3,072"),
     ("RecomputesPrefix", "flops", "step 3 (attend): 128,769,024 FLOPs of products: at most 259,0"),
 ]
 

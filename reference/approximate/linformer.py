@@ -1,4 +1,4 @@
-"""Linformer (Wang et al. 2020, eq. 7): attention over r mixtures of the keys and values,
+"""Linformer (Wang et al. 2020, eq. 7): attention over r mixtures of the keys and values.
 
     out = softmax(scale q (E k)ᵀ) F v,    E = proj_k, F = proj_v: r t
 

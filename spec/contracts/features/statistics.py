@@ -1,6 +1,6 @@
-"""What orthogonal features are for: estimates of exp(x . y) that are unbiased, in every direction,
-and less spread than those of independent features (Choromanski et al. 2021, theorem 2).
+"""What orthogonal features are for: unbiased estimates of exp(x . y), in every direction.
 
+They are less spread than those of independent features (Choromanski et al. 2021, theorem 2).
 For z = x + y and the m rows w_i of a block, SM = exp(x . y) is estimated by
 
     SM_m = L / m sum_i exp(w_i . z),    L = exp(-(|x|^2 + |y|^2) / 2),    m <= d,

@@ -11,9 +11,9 @@ COSTS = (
     *wrong_costs(
         "traffic",
         {
-            "b-copied": (
-                "b is copied before it is read",
-                (_ALLOCATED, f"{_ALLOCATED}\n        b = b.clone()"),
+            "operands-copied-twice": (
+                "both factors are copied twice before they are read",
+                (_ALLOCATED, f"{_ALLOCATED}\n        a, b = (x.clone().clone() for x in (a, b))"),
             ),
             "smaller-tiles": ("tiles are 16 wide and high", ("TILE = 128", "TILE = 16")),
         },
