@@ -19,6 +19,7 @@ from kernelproof.conformance.edits.running import (
 )
 from kernelproof.conformance.verdict import Result
 from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.language import Program
 
 EACH_MODULE = pytest.mark.parametrize("module", edited_names())
 
@@ -151,7 +152,10 @@ def test_every_count_of_a_spec_fails_some_edit(spec):
     # a footprint is too small where values are skipped: such an edit is wrong in value
     counted = {c.metric for c in load_spec(spec).clauses if c.metric} - {"footprint"}
     modules = [m for m in edited_names() if m.partition(".")[2] == spec]
-    for what in map(load_edited, modules):
+    # the work of a program's kernel is held where that kernel has a spec of its own
+    program = isinstance(load_spec(spec).call, Program)
+    edits = map(load_edited, modules)
+    for what in (each for each in edits if not (program and each.kernels)):
         assert {e.metric for e in (*what.edits, *what.of_kernels)} - {None} == counted, what.name
     assert modules
 
