@@ -250,41 +250,6 @@ def test_orthogonal_features_move_their_closed_form(
     assert counts.traffic == on_cpu.implementation("torch-features").spec.costs.traffic(x)
 
 
-BY_FEATURES = [
-    "float32/b1.h2.t130.d16.dv24.r48/default/normal",
-    "float64/b1.h2.t130.d16.dv24.r48/kind-hyperbolic+causal-top-left/normal",
-    "bfloat16/b2.h1.t70.d16.r24/kind-trig+causal-top-left/small",
-    "float32/b1.h1.t1.d8.r8/kind-relu/normal",
-]
-
-
-@pytest.mark.parametrize("case", BY_FEATURES)
-def test_attention_through_features_moves_and_computes_its_closed_forms(
-    built_in: Gates, case: str
-) -> None:
-    x, _, counts = Gates(built_in.suite, "cpu").counts("torch-performer", case)
-    costs = built_in.implementation("torch-performer").spec.costs
-    counted = (counts.traffic, counts.dots, counts.exps)
-    assert counted == (costs.traffic(x), costs.flops(x), costs.exps(x))
-
-
-BY_PROJECTIONS = [
-    "float32/b2.h2.t100.d32.dv24.r20/default/normal",
-    "float64/b1.h1.t7.d8.r1/scale-0.05/normal",
-    "bfloat16/b1.h2.t70.d16.r24/default/normal",
-]
-
-
-@pytest.mark.parametrize("case", BY_PROJECTIONS)
-def test_attention_over_projected_keys_moves_and_computes_its_closed_forms(
-    built_in: Gates, case: str
-) -> None:
-    x, _, counts = Gates(built_in.suite, "cpu").counts("torch-linformer", case)
-    costs = built_in.implementation("torch-linformer").spec.costs
-    counted = (counts.traffic, counts.dots, counts.exps)
-    assert counted == (costs.traffic(x), costs.flops(x), costs.exps(x))
-
-
 # Wrong in cost ------------------------------------------------------------------------------------
 
 COSTLY = [
@@ -455,13 +420,32 @@ def test_fused_attention_of_torch_operators_moves_its_closed_form(
         assert (counts.dots, counts.exps) == (costs.flops(whole_blocks), costs.exps(whole_blocks))
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
-def test_self_attention_of_torch_operators_moves_and_computes_its_closed_forms(
-    built_in: Gates, dtype: str
+BY_OPERATORS = [
+    ("torch-dot-product", "float64/b2.t70.d24/default/normal"),
+    ("torch-dot-product", "float32/b2.t70.d24/default/normal"),
+    ("torch-dot-product", "bfloat16/b2.t70.d24/default/normal"),
+    ("torch-performer", "float32/b1.h2.t130.d16.dv24.r48/default/normal"),
+    ("torch-performer", "float64/b1.h2.t130.d16.dv24.r48/kind-hyperbolic+causal-top-left/normal"),
+    ("torch-performer", "bfloat16/b2.h1.t70.d16.r24/kind-trig+causal-top-left/small"),
+    ("torch-performer", "float32/b1.h1.t1.d8.r8/kind-relu/normal"),
+    ("torch-linformer", "float32/b2.h2.t100.d32.dv24.r20/default/normal"),
+    ("torch-linformer", "float64/b1.h1.t7.d8.r1/scale-0.05/normal"),
+    ("torch-linformer", "bfloat16/b1.h2.t70.d16.r24/default/normal"),
+    (
+        "torch-lsh",
+        "float32/b2.h3.t100.d16.dv24.rounds3.half8/causal-top-left+duplicates-counted/normal",
+    ),
+    ("torch-lsh", "float64/b1.h2.t64.d16.rounds4.half4/default/normal"),
+    ("torch-lsh", "bfloat16/b1.h2.t50.d24.dv40.rounds2.half5/default/normal"),
+]
+
+
+@pytest.mark.parametrize(("name", "case"), BY_OPERATORS)
+def test_torch_operators_move_and_compute_the_closed_forms_of_what_they_make(
+    built_in: Gates, name: str, case: str
 ) -> None:
-    on_cpu = Gates(built_in.suite, "cpu")
-    x, _, counts = on_cpu.counts("torch-dot-product", f"{dtype}/b2.t70.d24/default/normal")
-    costs = on_cpu.implementation("torch-dot-product").spec.costs
+    x, _, counts = Gates(built_in.suite, "cpu").counts(name, case)
+    costs = built_in.implementation(name).spec.costs
     counted = (counts.traffic, counts.dots, counts.exps)
     assert counted == (costs.traffic(x), costs.flops(x), costs.exps(x))
 
@@ -525,23 +509,6 @@ def test_every_step_of_a_cache_moves_and_computes_its_closed_forms(
         assert counts.traffic == costs.traffic(x)
         assert (counts.dots, counts.exps) == (costs.flops(x), costs.exps(x))
         assert counts.peak_memory <= costs.memory(x)
-
-
-HASHED_BY_TORCH = [
-    "float32/b2.h3.t100.d16.dv24.rounds3.half8/causal-top-left+duplicates-counted/normal",
-    "float64/b1.h2.t64.d16.rounds4.half4/default/normal",
-    "bfloat16/b1.h2.t50.d24.dv40.rounds2.half5/default/normal",
-]
-
-
-@pytest.mark.parametrize("case", HASHED_BY_TORCH)
-def test_hashed_attention_of_torch_operators_moves_and_computes_its_closed_forms(
-    built_in: Gates, case: str
-) -> None:
-    x, _, counts = Gates(built_in.suite, "cpu").counts("torch-lsh", case)
-    costs = built_in.implementation("torch-lsh").spec.costs
-    assert counts.traffic == costs.traffic(x)
-    assert (counts.dots, counts.exps) == (costs.flops(x), costs.exps(x))
 
 
 WRONG_ROLES = """
