@@ -1,6 +1,10 @@
-"""Clauses that hold for every call of every spec; each call of the suite checks them."""
+"""Clauses that hold for every call of every spec, checked at each call or in cases of their own."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kernelproof.spec.language import Clause
 
 STATISTICAL_CLAUSES = {
     "accuracy.probable": "Where rounding errors are independent, no element is farther off than "
@@ -25,3 +29,31 @@ REGISTRATION_CLAUSES = {
     "registration": "A target loads, and what it registers can be true.",
     "registration.precision": "No declared rounding is looser than --require allows.",
 }
+
+STRIDED = ("transposed", "columns", "sliced", "offset", "expanded", "mixed")
+"""Layouts that any input may have."""
+
+
+def layout_clause(
+    area: str, at: str, layouts: Sequence[str] = STRIDED, *, core: Sequence[str] = ()
+) -> Clause:
+    """That inputs need not be contiguous: in the case ``at``, in each of these layouts."""
+    return Clause(
+        f"{area}.layout",
+        "Inputs may be transposed, sliced, expanded or at an offset in a larger storage.",
+        "integrity",
+        smoke=tuple(f"{at}/{layout}" for layout in layouts),
+        core=core,
+    )
+
+
+def repeat_clause(area: str, at: str, *, core: Sequence[str] = ()) -> Clause:
+    """That the case ``at`` gives the same bits twice."""
+    return Clause(
+        f"{area}.deterministic",
+        "The same call twice gives equal bits, unless the implementation declares atomics.",
+        "integrity",
+        smoke=(at,),
+        core=core,
+        repeat=True,
+    )

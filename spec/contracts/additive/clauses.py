@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kernelproof.spec.contracts.additive.properties import PROPERTIES
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
+from kernelproof.spec.contracts.integrity import layout_clause, repeat_clause
 from kernelproof.spec.language import Check, Clause, Growth
 
 AREA = "attention.additive"
@@ -116,23 +117,13 @@ _VALUES = (
         "semantics",
         smoke=["b1.h20.tq5.tk40.dq8/default/beyond-65504"],
     ),
-    Clause(
-        f"{AREA}.layout",
-        "Inputs may be transposed, sliced, expanded or at an offset in a larger storage.",
-        "integrity",
-        smoke=[
-            f"b2.h16.tq9.tk33.dq12/default/normal/{layout}"
-            for layout in ("transposed", "sliced", "offset", "expanded", "mixed")
-        ],
+    layout_clause(
+        AREA,
+        "b2.h16.tq9.tk33.dq12/default/normal",
+        ("transposed", "sliced", "offset", "expanded", "mixed"),
         core=["b2.h16.tq17.tk33.dq12/mask-random/normal/columns"],
     ),
-    Clause(
-        f"{AREA}.deterministic",
-        "The same call twice gives equal bits, unless the implementation declares atomics.",
-        "integrity",
-        smoke=["b2.h24.tq33.tk70.dq16/default/normal"],
-        repeat=True,
-    ),
+    repeat_clause(AREA, "b2.h24.tq33.tk70.dq16/default/normal"),
 )
 
 _COSTS = (

@@ -9,6 +9,7 @@ from kernelproof.spec.contracts.attention.cases import with_options
 from kernelproof.spec.contracts.attention.costs import tiles_of_equal_size
 from kernelproof.spec.contracts.attention.properties import attention_properties
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
+from kernelproof.spec.contracts.integrity import layout_clause, repeat_clause
 from kernelproof.spec.language import Clause, Growth, option_words
 
 
@@ -298,27 +299,19 @@ def _clauses(heads: str) -> tuple[Clause, ...]:
                 f"b1.{h}.tq17.tk33.d16/causal-top-left+scale--0.2/beyond-65504",
             ],
         ),
-        Clause(
-            "attention.layout",
-            "Inputs may be transposed, sliced, expanded or at an offset in a larger storage.",
-            "integrity",
-            smoke=[
-                f"b2.{h}.tq17.tk33.d32/default/normal/{layout}"
-                for layout in ("transposed", "columns", "sliced", "offset", "expanded", "mixed")
-            ],
+        layout_clause(
+            "attention",
+            f"b2.{h}.tq17.tk33.d32/default/normal",
             core=[
                 f"b2.{h}.tq33.tk65.d64/{options}/normal/{layout}"
                 for options in ("default", "causal-bottom-right", "mask-random")
                 for layout in ("transposed", "sliced", "repeated", "mixed")
             ],
         ),
-        Clause(
-            "attention.deterministic",
-            "The same call twice gives equal bits, unless the implementation declares atomics.",
-            "integrity",
-            smoke=[f"b2.{h}.tq65.tk129.d64/default/normal"],
+        repeat_clause(
+            "attention",
+            f"b2.{h}.tq65.tk129.d64/default/normal",
             core=[f"b2.{h}.tq128.tk256.d64/causal-bottom-right/normal"],
-            repeat=True,
         ),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
 from kernelproof.spec.contracts.dot_product.properties import PROPERTIES
+from kernelproof.spec.contracts.integrity import repeat_clause
 from kernelproof.spec.language import Clause, Growth, Metric
 
 _GROWING: tuple[Metric, ...] = ("flops", "traffic")
@@ -86,13 +87,7 @@ DOT_PRODUCT_CLAUSES: tuple[Clause, ...] = (
             for layout in ("transposed", "columns", "sliced", "offset", "expanded")
         ],
     ),
-    Clause(
-        "attention.deterministic",
-        "The same call twice gives equal bits, unless the implementation declares atomics.",
-        "integrity",
-        smoke=["b2.t129.d64/default/normal"],
-        repeat=True,
-    ),
+    repeat_clause("attention", "b2.t129.d64/default/normal"),
     *PROPERTIES,
     *_COSTS,
     *_GROWTH,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
 from kernelproof.spec.contracts.features.properties import FEATURES_PROPERTIES
 from kernelproof.spec.contracts.features.statistics import estimate_errors
+from kernelproof.spec.contracts.integrity import repeat_clause
 from kernelproof.spec.language import Clause, Growth
 from kernelproof.spec.statistics import Statistic
 
@@ -38,13 +39,7 @@ FEATURES_CLAUSES = (
             f"d8.r20/default/normal/{layout}" for layout in ("transposed", "sliced", "offset")
         ),
     ),
-    Clause(
-        "approximate.deterministic",
-        "The same call twice gives equal bits, unless the implementation declares atomics.",
-        "integrity",
-        smoke=("d16.r40/default/normal",),
-        repeat=True,
-    ),
+    repeat_clause("approximate", "d16.r40/default/normal"),
     *FEATURES_PROPERTIES,
     Clause(
         "approximate.features.estimates",

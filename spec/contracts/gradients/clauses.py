@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
 from kernelproof.spec.contracts.gradients.properties import gradient_properties
+from kernelproof.spec.contracts.integrity import layout_clause, repeat_clause
 from kernelproof.spec.language import Clause, Growth
 
 
@@ -117,26 +118,16 @@ def _clauses(h: str) -> tuple[Clause, ...]:
                 f"b1.{h}.tq129.tk63.d33.dv20/causal-top-left/normal",
             ],
         ),
-        Clause(
-            "attention.backward.layout",
-            "Inputs may be transposed, sliced, expanded or at an offset in a larger storage.",
-            "integrity",
-            smoke=[
-                f"b2.{h}.tq17.tk33.d32/causal-bottom-right/normal/{layout}"
-                for layout in ("transposed", "sliced", "expanded", "mixed")
-            ],
+        layout_clause(
+            "attention.backward",
+            f"b2.{h}.tq17.tk33.d32/causal-bottom-right/normal",
+            ("transposed", "sliced", "expanded", "mixed"),
             core=[
                 f"b2.{h}.tq33.tk65.d32/default/normal/{layout}"
                 for layout in ("columns", "offset", "repeated")
             ],
         ),
-        Clause(
-            "attention.backward.deterministic",
-            "The same call twice gives equal bits, unless the implementation declares atomics.",
-            "integrity",
-            smoke=["b2.hq2.hkv1.tq65.tk70.d32/causal-bottom-right/normal"],
-            repeat=True,
-        ),
+        repeat_clause("attention.backward", "b2.hq2.hkv1.tq65.tk70.d32/causal-bottom-right/normal"),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
+from kernelproof.spec.contracts.integrity import layout_clause, repeat_clause
 from kernelproof.spec.language import Clause, Growth
 from kernelproof.spec.relations import (
     Near,
@@ -71,22 +72,8 @@ LINFORMER_CLAUSES = (
         smoke=("b1.h2.t1.d16.r5/default/normal", "b1.h1.t131.d16.dv7.r20/default/normal"),
         core=("b0.h2.t9.d16.r5/default/normal", "b1.h1.t257.d16.r33/default/normal"),
     ),
-    Clause(
-        "approximate.layout",
-        "Inputs may be transposed, sliced, expanded or at an offset in a larger storage.",
-        "integrity",
-        smoke=[
-            f"b2.h2.t17.d16.r9/default/normal/{layout}"
-            for layout in ("transposed", "columns", "sliced", "offset", "expanded", "mixed")
-        ],
-    ),
-    Clause(
-        "approximate.deterministic",
-        "The same call twice gives equal bits, unless the implementation declares atomics.",
-        "integrity",
-        smoke=("b2.h2.t65.d16.r24/default/normal",),
-        repeat=True,
-    ),
+    layout_clause("approximate", "b2.h2.t17.d16.r9/default/normal"),
+    repeat_clause("approximate", "b2.h2.t65.d16.r24/default/normal"),
     _property(
         "mixtures-permuted",
         "Permuting the rows of both projections changes nothing.",

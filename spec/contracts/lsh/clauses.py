@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
+from kernelproof.spec.contracts.integrity import layout_clause, repeat_clause
 from kernelproof.spec.contracts.lsh.collisions import COLLISIONS
 from kernelproof.spec.contracts.lsh.properties import PROPERTIES
 from kernelproof.spec.language import Clause, Growth
@@ -117,22 +118,8 @@ _SEMANTICS = (
             for b, h, t in ((2, 2, 0), (0, 2, 9), (1, 0, 9), (2, 2, 1))
         ],
     ),
-    Clause(
-        "approximate.layout",
-        "Inputs may be transposed, sliced, expanded or at an offset in a larger storage.",
-        "integrity",
-        smoke=[
-            f"b2.h2.t20.d16.rounds1.half2/default/normal/{layout}"
-            for layout in ("transposed", "columns", "sliced", "offset", "expanded", "mixed")
-        ],
-    ),
-    Clause(
-        "approximate.deterministic",
-        "The same call twice gives equal bits, unless the implementation declares atomics.",
-        "integrity",
-        smoke=["b1.h2.t65.d32.rounds1.half4/default/normal"],
-        repeat=True,
-    ),
+    layout_clause("approximate", "b2.h2.t20.d16.rounds1.half2/default/normal"),
+    repeat_clause("approximate", "b1.h2.t65.d32.rounds1.half4/default/normal"),
 )
 
 _STATISTICS = tuple(

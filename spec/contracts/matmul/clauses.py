@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import inf
 
 from kernelproof.spec.contracts.costs import growth_clause
+from kernelproof.spec.contracts.integrity import layout_clause, repeat_clause
 from kernelproof.spec.contracts.matmul.properties import MATMUL_PROPERTIES
 from kernelproof.spec.language import Clause, Growth, Metric
 
@@ -119,21 +120,11 @@ _CLAUSES: tuple[Clause, ...] = (
         core=("m64.k250.n64/default/bits", "m64.k64.n64/default/identity"),
         exact=True,
     ),
-    Clause(
-        "matmul.layout",
-        "Inputs may be transposed, sliced, expanded or at an offset in a larger storage.",
-        "integrity",
-        smoke=tuple(
-            f"m33.k65.n40/default/normal/{layout}"
-            for layout in ("transposed", "sliced", "offset", "expanded", "mixed")
-        ),
+    layout_clause(
+        "matmul",
+        "m33.k65.n40/default/normal",
+        ("transposed", "sliced", "offset", "expanded", "mixed"),
         core=("m130.k257.n70/default/normal/transposed", "m130.k257.n70/default/normal/sliced"),
     ),
-    Clause(
-        "matmul.deterministic",
-        "The same call twice gives equal bits, unless the implementation declares atomics.",
-        "integrity",
-        smoke=("m65.k257.n65/default/normal",),
-        repeat=True,
-    ),
+    repeat_clause("matmul", "m65.k257.n65/default/normal"),
 )

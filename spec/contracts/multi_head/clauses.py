@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
+from kernelproof.spec.contracts.integrity import layout_clause, repeat_clause
 from kernelproof.spec.contracts.multi_head.properties import LAYER_PROPERTIES
 from kernelproof.spec.language import Clause, Growth
 
@@ -141,22 +142,8 @@ _VALUES = (
             "b1.hq2.hkv1.tq9.tk1100.d8.e16/default/normal",
         ),
     ),
-    Clause(
-        "attention.layout",
-        "Inputs may be transposed, sliced, expanded or at an offset in a larger storage.",
-        "integrity",
-        smoke=tuple(
-            f"b2.{_H}.tq9.tk12.d8.e24/biases-normal/normal/{layout}"
-            for layout in ("transposed", "columns", "sliced", "offset", "expanded", "mixed")
-        ),
-    ),
-    Clause(
-        "attention.deterministic",
-        "The same call twice gives equal bits, unless the implementation declares atomics.",
-        "integrity",
-        smoke=(f"b2.{_H}.tq33.tk65.d32.e64/default/normal",),
-        repeat=True,
-    ),
+    layout_clause("attention", f"b2.{_H}.tq9.tk12.d8.e24/biases-normal/normal"),
+    repeat_clause("attention", f"b2.{_H}.tq33.tk65.d32.e64/default/normal"),
 )
 
 _COSTS = cost_clauses(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
+from kernelproof.spec.contracts.integrity import layout_clause, repeat_clause
 from kernelproof.spec.contracts.performer.properties import PERFORMER_PROPERTIES
 from kernelproof.spec.language import Clause, Growth
 
@@ -78,22 +79,8 @@ PERFORMER_CLAUSES = (
             "b1.h2.t257.d16.r16/causal-top-left/normal",
         ),
     ),
-    Clause(
-        "approximate.layout",
-        "Inputs may be transposed, sliced, expanded or at an offset in a larger storage.",
-        "integrity",
-        smoke=[
-            f"b2.h2.t33.d16.r24/default/normal/{layout}"
-            for layout in ("transposed", "columns", "sliced", "offset", "expanded", "mixed")
-        ],
-    ),
-    Clause(
-        "approximate.deterministic",
-        "The same call twice gives equal bits, unless the implementation declares atomics.",
-        "integrity",
-        smoke=("b2.h2.t65.d16.r24/causal-top-left/normal",),
-        repeat=True,
-    ),
+    layout_clause("approximate", "b2.h2.t33.d16.r24/default/normal"),
+    repeat_clause("approximate", "b2.h2.t65.d16.r24/causal-top-left/normal"),
     *PERFORMER_PROPERTIES,
     *cost_clauses("approximate", "footprint", "flops", "exps", smoke=_COUNTED, core=_OTHER_KINDS),
     *cost_clauses(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
+from kernelproof.spec.contracts.integrity import repeat_clause
 from kernelproof.spec.contracts.softmax.properties import PROPERTIES, ROW_SPLIT
 from kernelproof.spec.language import Clause, Growth, Metric
 
@@ -131,13 +132,7 @@ SAFE_CLAUSES: tuple[Clause, ...] = (
             for layout in ("transposed", "sliced", "offset", "expanded", "repeated")
         ),
     ),
-    Clause(
-        "softmax.deterministic",
-        "The same call twice gives equal bits, unless the implementation declares atomics.",
-        "integrity",
-        smoke=("r17.n1500/default/normal",),
-        repeat=True,
-    ),
+    repeat_clause("softmax", "r17.n1500/default/normal"),
     *PROPERTIES,
     *_COSTS,
     *_GROWTH,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
+from kernelproof.spec.contracts.integrity import repeat_clause
 from kernelproof.spec.contracts.uptrain.properties import UPTRAIN_PROPERTIES
 from kernelproof.spec.language import Clause, Growth
 
@@ -45,13 +46,7 @@ UPTRAIN_CLAUSES = (
             for layout in ("transposed", "sliced", "offset", "expanded")
         ),
     ),
-    Clause(
-        "attention.deterministic",
-        "The same call twice gives equal bits, unless the implementation declares atomics.",
-        "integrity",
-        smoke=("hq12.hkv2.d16.e65/default/normal",),
-        repeat=True,
-    ),
+    repeat_clause("attention", "hq12.hkv2.d16.e65/default/normal"),
     *UPTRAIN_PROPERTIES,
     *cost_clauses(
         "attention",
