@@ -85,7 +85,6 @@ def fuzz(
         max_examples=examples,
         database=None,
         deadline=None,
-        derandomize=False,
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
         verbosity=Verbosity.quiet,

@@ -296,11 +296,10 @@ class Growth:
 
     def _point(self, case: Case, size: int) -> Case:
         grown = {**dict.fromkeys(self.axes, size), **{n: size // p for n, p in self.parts.items()}}
+        options = dict(case.options)
+        if self.steps:
+            options["steps"] = self.steps.format(size)
         axes = tuple((n, grown.get(n, s)) for n, s in case.axes)
-        options = {
-            **dict(case.options),
-            **({"steps": self.steps.format(size)} if self.steps else {}),
-        }
         return replace(case, axes=axes, options=tuple(options.items()))
 
 
@@ -673,10 +672,8 @@ class Spec:
         if isinstance(self.call, Program) and held is None:
             full = {name: prod(axes[a] for a in factors(p)) for name, p in self.call.full.items()}
             last = self.call.parse_steps(self.call.example)[-1]
-            held, options = (
-                {self.call.stream: last.length, **full},
-                {**(options or {}), **last.options},
-            )
+            held = {self.call.stream: last.length, **full}
+            options = {**(options or {}), **last.options}
         return Sizes({**axes, **(held or {})}, options or {}, item, tiles or {})
 
     def costs_of(self, operation: str) -> Costs | None:

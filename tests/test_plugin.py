@@ -63,7 +63,7 @@ def test_the_suite_runs_beside_other_tests_under_another_ini_file(
     words = ["--pyargs", "kernelproof.conformance", "test_accuracy.py"]
     target = f"--kp-target={kernels / 'honest.py'}"
     ran = run_python("-W", "error", *PYTEST, *words, target, cwd=tmp_path)
-    assert (ran.code, " passed" in ran.text, " failed," in ran.text) == (0, True, False), ran.text
+    assert (ran.code, "3 passed" in ran.text) == (0, True), ran.text
     assert f"test_accuracy[attention.scaled_dot_product/honest/cpu/{SMALL}] PASSED" in ran.text
     assert "test_accuracy.py::test_accuracy PASSED" in ran.text
     assert "passes honest attention.scaled_dot_product" in ran.text
@@ -100,7 +100,7 @@ def test_the_judge_never_imports_an_implementation_nor_torch(
 ) -> None:
     words = [kernels / "honest.py", kernels / "wrong.py", "--case", SMALL]
     ran = run_python("-P", "-c", JUDGE, "test", *words, cwd=tmp_path)
-    assert " failing" in ran.text
+    assert "3 failing" in ran.text
     assert "LOADED []" in ran.out
 
 
