@@ -1,0 +1,1 @@
+"""The record over commits: measurements in files that are never changed."""
