@@ -27,9 +27,9 @@ from kernelproof.impls.registration import implementation
 
 LOG2_E = math.log2(math.e)
 _PROCESSORS = 1  # where there is no GPU to ask
-_PRODUCTS = {torch.float32: "ieee", torch.float16: "tf32x3", torch.bfloat16: "tf32"}
-"""How phi, weights and sums are multiplied: they need the range of float32, for keys far below the
-largest, and sums of many values. TF32 cuts off more than float16 has bits, so that takes three."""
+_IN_TF32 = {"truncating": True, "weights": "tf32"}
+"""phi, weights and sums as operands, beside inputs of 16 bits: float16 has no numbers for keys far
+below the largest, nor for sums of many values."""
 
 
 # in the signatures of kernels, one line per tensor
@@ -59,8 +59,10 @@ def _size(along, KIND: tl.constexpr):
 def _key_row(half, top, there, KIND: tl.constexpr):
     """What _phi takes of each key, for the largest exponent that is taken off all."""
     if KIND == "trig":
-        return tl.exp2(tl.where(there, half - top, float("-inf")))
-    return half + top
+        row = tl.exp2(tl.where(there, half - top, float("-inf")))
+    else:
+        row = half + top
+    return row
 
 
 @triton.jit
@@ -70,15 +72,16 @@ def _phi(along, row, inside, KIND: tl.constexpr):
     row: what is taken off the exponents of a row; of trig, the factor of its waves.
     """
     if KIND == "relu":
-        return tl.maximum(along, 0.0)
-    if KIND == "trig":
+        phi = tl.maximum(along, 0.0)
+    elif KIND == "trig":
         waves = tl.interleave(tl.sin(along) * row[:, None], tl.cos(along) * row[:, None])
-        return tl.where(tl.interleave(inside, inside), waves, 0.0)
-    rising = tl.exp2(tl.where(inside, along - row[:, None], float("-inf")))
-    if KIND == "hyperbolic":
-        falling = tl.exp2(tl.where(inside, -along - row[:, None], float("-inf")))
-        return tl.interleave(rising, falling)
-    return rising
+        phi = tl.where(tl.interleave(inside, inside), waves, 0.0)
+    else:
+        phi = tl.exp2(tl.where(inside, along - row[:, None], float("-inf")))
+        if KIND == "hyperbolic":
+            falling = tl.exp2(tl.where(inside, -along - row[:, None], float("-inf")))
+            phi = tl.interleave(phi, falling)
+    return phi
 
 
 @triton.jit
@@ -270,6 +273,7 @@ def _spans(heads: int, q: Tensor) -> int:
     backends=["interpret", "cuda"],
     dtypes=["float32", "float16", "bfloat16"],
     limits={"d": range(1, 257), "dv": range(1, 257)},
+    precision={"float16": _IN_TF32, "bfloat16": _IN_TF32},
     tiles={
         "chunk": "CHUNK",
         "br": "BLOCK_R",
@@ -299,10 +303,11 @@ def performer(
     padded, padded_v, padded_r, padded_t = (
         max(16, triton.next_power_of_2(n)) for n in (d, dv, r, t)
     )
-    # 32 KiB of rows, and of sums; under causal half of these: the weights are on chip, too
-    chunk = min(128, padded_t, (32 << 10) // (max(padded, padded_v) * q.element_size()))
-    lanes = min(64 if causal else 128, (8 << 10) // padded_v)
-    block_r = max(16, min(padded_r, lanes // functions))
+    # what registers hold: under causal half of it, beside the keys and the weights of a chunk
+    largest_chunk, room = (64, 8 << 10) if causal else (128, 16 << 10)
+    rows = max(16, room // (max(padded, padded_v) * q.element_size()))
+    chunk = min(rows, largest_chunk, padded_t)
+    block_r = max(16, min(padded_r, min(rows, 64) // functions))
     chunks, tiles, width = triton.cdiv(t, chunk), triton.cdiv(r, block_r), functions * r
     held = triton.cdiv(chunks, _spans(heads, q)) * chunk
     spans = triton.cdiv(t, held)
@@ -318,12 +323,13 @@ def performer(
     shared = {
         "KIND": kind,
         "FUNCTIONS": functions,
-        "PRODUCT": _PRODUCTS[q.dtype],
+        "PRODUCT": "ieee" if q.dtype == torch.float32 else "tf32",
         "CHUNK": chunk,
         "BLOCK_R": block_r,
         "BLOCK_D": padded,
         "BLOCK_DV": padded_v,
         "num_warps": 8,
+        "num_stages": 2,
     }
     # fmt: off
     _sum_keys[(tiles, spans, heads)](

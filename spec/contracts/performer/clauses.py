@@ -7,7 +7,7 @@ from kernelproof.spec.contracts.integrity import layout_clause, repeat_clause
 from kernelproof.spec.contracts.performer.properties import PERFORMER_PROPERTIES
 from kernelproof.spec.language import Clause, Growth
 
-_SIZES = (256, 512, 768, 1024, 1280)  # of whole chunks, as many in each of two spans
+_SIZES = (256, 384, 512, 640, 768)  # of whole chunks, as many in each of two spans
 _COUNTED = (
     "b2.h2.t100.d32.dv24.r48/default/normal",
     "b1.h2.t130.d16.r32/kind-hyperbolic+causal-top-left/small",
@@ -95,7 +95,7 @@ PERFORMER_CLAUSES = (
             f"approximate.complexity.{metric}{under}",
             metric,
             Growth(1, ("t",), sizes=_SIZES),
-            at=f"b1.h1.t1280.d16.r16/{options}/normal",
+            at=f"b1.h1.t768.d16.r16/{options}/normal",
             where=words,
         )
         for metric in ("flops", "traffic")

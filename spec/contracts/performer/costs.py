@@ -113,13 +113,12 @@ def _tiled_memory(x: Sizes) -> int:
 
 
 def _best_tiles(x: Sizes) -> dict[str, int]:
-    """Chunks and states of 32 KiB, heads as they are, one span; under causal the weights of a chunk
-    are on chip, too."""
-    row = max(x.d, x.dv)
-    functions = width(x) // x.r
-    lanes = min(64 if _causal(x) else 128, (8 << 10) // x.dv)
-    chunk = min(128, _power_of_two(x.t), _power_of_two((32 << 10) // (row * x.item) + 1) // 2)
-    br = max(16, min(_power_of_two(x.r), lanes // functions))
+    """Chunks of 16 KiB, states of 64 numbers of phi, heads as they are, one span; under causal
+    chunks of half the size, whose weights are on chip, too."""
+    longest, room = (64, 8 << 10) if _causal(x) else (128, 16 << 10)
+    rows = max(16, room // (_power_of_two(max(x.d, x.dv)) * x.item))
+    chunk = min(rows, longest, _power_of_two(x.t))
+    br = max(16, min(_power_of_two(x.r), min(rows, 64) * x.r // width(x)))
     return {"chunk": chunk, "br": br, "bd": x.d, "bdv": x.dv, "spans": 1}
 
 
