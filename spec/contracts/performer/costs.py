@@ -76,9 +76,11 @@ def _tiled_flops(x: Sizes) -> int:
 
 
 def _tiled_exps(x: Sizes) -> int:
-    """phi of keys, under causal twice, and of queries: of trig those have no exponent but one, which
-    cancels. A state is rescaled for each chunk of it and when spans are added up, a query for each
-    tile of features."""
+    """phi of keys, under causal twice, and of queries, whose only exponent cancels in trig.
+
+    A state is rescaled for each chunk of it and when spans are added up, a query for each tile of
+    features.
+    """
     if _kind(x) == "relu":
         return 0
     n = _visits(x)
@@ -131,6 +133,11 @@ def _widest_tiles(x: Sizes) -> dict[str, int]:
     """Chunks of 256 and as many features, heads padded to a power of two."""
     padded = {"bd": _power_of_two(x.d), "bdv": _power_of_two(x.dv)}
     return {"chunk": 256, "br": 256, "spans": 1, **padded}
+
+
+def _narrowest_tiles(x: Sizes) -> dict[str, int]:
+    """Sixteen features at a time, each with an exponential per row of trig."""
+    return {**_widest_tiles(x), "br": 16}
 
 
 def _chunks(x: Sizes) -> list[int]:
@@ -243,5 +250,6 @@ PERFORMER_COSTS = Costs(
     tiles=("chunk", "br", "bd", "bdv", "spans"),
     best_tiles=_best_tiles,
     widest_tiles=_widest_tiles,
+    narrowest_tiles=_narrowest_tiles,
 )
 """Costs of attention through random features."""
