@@ -9,9 +9,9 @@ next chunk of its span. Rows of m x dv sums exist once per span, of which there 
 a GPU busy, whatever t.
 
 phi is made anew wherever it is needed. A row of it is m float32 numbers, to be written once and
-read by whoever multiplies; q or k, of which it is made, is d numbers of half the size, and the
-features are read once per chunk of them. Nothing of a query but W q is needed: |q|^2 / 2 is taken
-off all of its exponents, with the largest.
+read by whoever multiplies; q or k, of which it is made, is d numbers in the inputs' dtype, and the
+features are read once per chunk of them. Nothing of a query but W q is needed: |q|^2 / 2 is part of
+all of its exponents, and goes with the largest.
 """
 
 from __future__ import annotations
@@ -293,7 +293,8 @@ def performer(
 ) -> Tensor:
     """FAVOR+ of q: b h t d over k: b h t d and v: b h t dv, through features: r d.
 
-    phi and all sums are in float32; only out is rounded to the inputs' dtype.
+    Sums are in float32, their operands in TF32 beside inputs of 16 bits; out has the dtype of the
+    inputs.
     """
     (b, h, t, d), dv, r, heads = q.shape, v.shape[-1], features.shape[0], q.shape[0] * q.shape[1]
     out = torch.empty(b, h, t, dv, dtype=q.dtype, device=q.device)
