@@ -155,10 +155,13 @@ class CostJudgement:
         if metric != "traffic" and not self._counts.launches:
             # torch's operators have no tiles to waste anything on
             return own, f"{slack:g} times the closed form"
-        widest = x.with_tiles(**costs.widest_tiles(x))
-        # a row is rescaled once per tile, and key tiles may be as narrow as 16
-        rescales = 17 / 16 if metric == "exps" else 1.0
-        cap = costs.cap(x) if metric == "traffic" else int(form(widest) * slack * rescales)
+        if metric == "traffic":
+            cap = costs.cap(x)
+        else:
+            extremes = filter(None, (costs.widest_tiles, costs.narrowest_tiles))
+            most = max(form(x.with_tiles(**tiles(x))) for tiles in extremes)
+            # a row is rescaled once per tile, and key tiles may be as narrow as 16
+            cap = int(most * slack * (17 / 16 if metric == "exps" else 1.0))
         if self._tiles and own <= cap:
             return own, f"{slack:g} times the closed form {self._words_of_tiles()}"
         if metric == "traffic" and not self._counts.launches:

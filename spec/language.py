@@ -476,6 +476,8 @@ class Costs:
     best_tiles: those of least traffic that fit ``ON_CHIP`` bytes.
     widest_tiles: those that waste the most operations on padding and are still in use: their
         closed form is what no declaration raises.
+    narrowest_tiles: where there is work per tile that narrow ones repeat, those that do so most and
+        are still in use: their closed form may be the larger one.
     """
 
     flops: Formula
@@ -495,6 +497,7 @@ class Costs:
     tiles: tuple[str, ...] = ()
     best_tiles: Elements = lambda x: {}
     widest_tiles: Elements = lambda x: {}
+    narrowest_tiles: Elements | None = None
 
 
 ON_CHIP = 100 << 10

@@ -578,21 +578,88 @@ def test_features_take_a_dot_product_and_a_subtraction_per_pair_of_rows_of_a_blo
 
 
 @FEW
-@given(*[st.integers(1, 2)] * 2, *[st.integers(1, 9)] * 4, st.integers(1, 4), st.booleans())
-def test_attention_through_features_takes_a_state_and_under_causal_chunks(
-    b, h, t, d, dv, r, chunk, causal
+@given(*[st.integers(1, 2)] * 2, st.integers(0, 150), *[st.integers(1, 9)] * 3, st.booleans())
+def test_attention_through_features_takes_a_state_and_under_causal_chunks_of_64(
+    b, h, t, d, dv, r, causal
 ):
     options = {"causal": "top-left"} if causal else {}
-    axes = {"b": b, "h": h, "t": t, "d": d, "dv": dv, "r": r}
-    x = Sizes(axes, options, 4, {"chunk": chunk})
+    x = Sizes({"b": b, "h": h, "t": t, "d": d, "dv": dv, "r": r}, options)
     flops = 0
     for i in range(t):
         flops += 2 * 2 * r * d  # W x of its query and its key
         flops += 2 * 2 * r * (dv + 1)  # into the state, and out of it
-        same = [j for j in range(t) if causal and i // chunk == j // chunk]
+        same = [j for j in range(t) if causal and i // 64 == j // 64]
         flops += len(same) * 2 * (r + dv + 1)
     assert PERFORMER.flops(x) == b * h * flops
     assert PERFORMER.exps(x) == 2 * b * h * t * r
+
+
+@st.composite
+def lifted_sizes(draw):
+    """Sizes of attention through features with tiles, and spans of at least one chunk each."""
+    axes = {n: draw(st.integers(1, 2)) for n in "bh"}
+    axes |= {n: draw(st.integers(1, 5)) for n in ("d", "dv")}
+    axes |= {"t": draw(st.integers(1, 40)), "r": draw(st.integers(1, 12))}
+    kind = draw(st.sampled_from(["positive", "hyperbolic", "trig", "relu"]))
+    options = {"kind": kind, "causal": draw(st.sampled_from([None, "top-left"]))}
+    tiles = {role: draw(st.integers(1, 9)) for role in ("chunk", "br", "bd", "bdv")}
+    held = tiles["chunk"] * draw(st.integers(1, 4))
+    tiles["spans"] = -(-axes["t"] // held)
+    return Sizes(axes, options, draw(st.sampled_from([2, 4])), tiles), held
+
+
+def walk_spans(x, held):
+    """Multiplied elements, exponentials and bytes moved of summing keys, adding spans and
+    multiplying queries, program by program."""
+    kind, causal, c, br = x.options["kind"], x.options["causal"], x.tiles["chunk"], x.tiles["br"]
+    functions = 2 if kind in ("hyperbolic", "trig") else 1
+    lowered, lanes = kind != "relu", functions * br
+    made = {"trig": c, "relu": 0}.get(kind, c * lanes)
+    along, state = 2 * c * br * x.tiles["bd"], 2 * c * lanes * x.tiles["bdv"]
+    words = [functions * len(range(f, min(f + br, x.r))) * (x.dv + 1) for f in range(0, x.r, br)]
+    spans = [range(first, min(first + held, x.t)) for first in range(0, x.t, held)]
+    flops = exps = narrow = wide = 0
+    for span, m in product(spans, words):
+        narrow += m // functions // (x.dv + 1) * x.d + len(span) * (x.d + x.dv)
+        wide += m + lowered  # left by the program that sums
+        wide += m * (2 if causal else 1) + 3 * lowered  # added up, and its exponent found
+        exps += lowered
+        for _ in range(0, len(span), c):
+            flops += along + state
+            exps += made + lowered
+    wide += lowered + (0 if causal else sum(words))
+    for span in spans:
+        for first in range(0, len(span), c):
+            rows = len(span[first : first + c])
+            narrow += x.r * x.d + rows * (x.d + x.dv)
+            wide += sum(words)
+            exps += sum(made + c for _ in words) if kind in ("positive", "hyperbolic") else 0
+            flops += len(words) * (along + state)
+            if causal:
+                more = first + c < len(span)
+                narrow += rows * (x.d + x.dv)
+                wide += lowered + more * sum(words)
+                exps += made * (1 if kind == "trig" else len(words))
+                flops += len(words) * (along + 2 * c * c * lanes + more * state)
+                flops += 2 * c * c * x.tiles["bdv"]
+    each = x.b * x.h
+    return each * flops, each * exps, each * (narrow * x.item + wide * x.wide)
+
+
+@SMALL
+@given(lifted_sizes())
+def test_attention_through_features_moves_and_computes_what_its_programs_do(drawn):
+    x, held = drawn
+    got = (PERFORMER.flops(x), PERFORMER.exps(x), PERFORMER.traffic(x))
+    assert got == walk_spans(x, held)
+
+
+def test_attention_through_features_holds_a_state_per_span_whatever_the_length():
+    def held(t):
+        x = Sizes({"b": 1, "h": 2, "t": t, "d": 64, "dv": 64, "r": 256}, {"causal": "top-left"})
+        return PERFORMER.memory(x.with_tiles(**{**PERFORMER.best_tiles(x), "spans": 4}))
+
+    assert held(1 << 16) == held(1 << 10) < WORKSPACE + 4 * 2 * 4 * 257 * 65
 
 
 def test_the_work_and_the_memory_of_attention_through_features_grow_with_the_length():
