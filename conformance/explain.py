@@ -295,8 +295,8 @@ def _write_statistics(console: Console, statistics: Mapping[str, Sequence[str]])
     if not statistics:
         return
     console.print(
-        f"\n[bold]Statistics[/]  of the reference; false alarms below {CHANCE:g} per check, whatever "
-        "the distribution of the draws"
+        f"\n[bold]Statistics[/]  of the reference; false alarms below {CHANCE:g} per check, "
+        "whatever the distribution of the draws"
     )
     for anchor, estimates in statistics.items():
         console.print(f"  {anchor}", markup=False)

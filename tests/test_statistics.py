@@ -9,7 +9,9 @@ import pytest
 from scipy import optimize, stats
 
 from kernelproof.conformance.expectation import draw
+from kernelproof.conformance.standing import standings
 from kernelproof.conformance.statistics import POWER, judge_statistics
+from kernelproof.conformance.verdict import Result, Verdict
 from kernelproof.spec.catalogue import load_spec
 from kernelproof.spec.contracts.features.mutants import independent_directions, raw_directions
 from kernelproof.spec.contracts.features.statistics import estimate_errors
@@ -363,3 +365,36 @@ def test_rounds_that_are_all_the_same_are_not_independent():
 
 def test_rotations_of_fewer_columns_meet_too_often():
     assert "collisions" in hashed(lambda rotations: rotations * (np.arange(4) < 2))
+
+
+# Standing -----------------------------------------------------------------------------------------
+
+TARGET = """
+from kernelproof import implementation
+
+@implementation("approximate.features", name="some", backends=["cpu"], dtypes={dtypes})
+def features(gaussians, norms): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "verdict", "missing"),
+    [
+        (["float16", "bfloat16"], "conformant", ()),
+        (["float32"], "passes", ("approximate.features.estimates",)),
+    ],
+)
+def test_a_clause_about_dtypes_that_are_not_declared_is_owed_by_nobody(
+    tmp_path, suite_of, dtypes, verdict, missing
+):
+    """All other clauses have passed: measured in float32 alone, this one was not run."""
+    (tmp_path / "some.py").write_text(TARGET.format(dtypes=dtypes))
+    suite = suite_of(tmp_path / "some.py").suite
+    suite.read()
+    results = [
+        Result(c.check, FEATURES.name, "some", "cpu", dtypes[0], "", c.anchor, Verdict.PASS)
+        for c in FEATURES.clauses
+        if c.statistic is None
+    ]
+    [standing] = standings(suite, results)
+    assert (standing.verdict, standing.missing) == (verdict, missing)

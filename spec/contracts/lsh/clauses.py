@@ -128,20 +128,22 @@ _STATISTICS = tuple(
         sentence,
         "statistics",
         smoke=("b1.h1.t256.d256.dv128.rounds16.half4/duplicates-counted/pairs",),
-        core=("b1.h2.t128.d256.dv64.rounds64.half16/duplicates-counted/pairs",),
+        core=core,
         dtypes=("float32",),
         statistic=statistic,
     )
-    for name, statistic, sentence in (
+    for name, statistic, core, sentence in (
         (
             "collisions",
             COLLISIONS,
+            ("b1.h1.t256.d256.dv128.rounds16.half16/duplicates-counted/pairs",),
             "Tokens of a known angle share a bucket of a random rotation as often as the integral "
             "says.",
         ),
         (
             "rounds",
             INDEPENDENCE,
+            (),
             "Two rounds both part them with probability (1 - p)^2, so that one at least does not "
             "with 1 - (1 - p)^2: rounds are independent.",
         ),

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernelproof.spec.contracts.lsh.cases import FAR, NEAR
+from kernelproof.spec.contracts.lsh.families import FAR, NEAR
 from kernelproof.spec.statistics import Share, Statistic, Total
 
 Array = npt.NDArray[Any]
