@@ -56,8 +56,7 @@ def _measure(tokens: Array, half: int, draws: int, rng: np.random.Generator) -> 
     """Rows for one number of buckets; fewer rounds are the first of the most."""
     cosines = _cosines(tokens)
     truth = {n: _largest(cosines, n) for n in TOPS}
-    angles = np.linspace(-0.96, 0.96, 97)
-    collisions = np.interp(cosines, angles, [collision_probability(a, half) for a in angles])
+    collisions = _collisions(cosines, half)
     others = ~np.eye(cosines.shape[-1], dtype=bool)
     shape = (draws * max(ROUNDS), tokens.shape[-1], half)
     single = allow(*chunks_of(hash_tokens(tokens, rng.standard_normal(shape)), half), None)
@@ -76,6 +75,14 @@ def _measure(tokens: Array, half: int, draws: int, rng: np.random.Generator) -> 
 def _cosines(tokens: Array) -> Array:
     unit = tokens / np.linalg.norm(tokens, axis=-1, keepdims=True)
     return np.asarray(unit @ unit.swapaxes(-1, -2))
+
+
+def _collisions(cosines: Array, half: int) -> Array:
+    """p of every pair, by interpolation over angles: between those of a cosine of 0.99 and its
+    negative it is computed, 1 and 0 where tokens are the same or opposite."""
+    inside = np.linspace(np.arccos(0.99), np.arccos(-0.99), 97)
+    known = [1.0, *(collision_probability(np.cos(angle), half) for angle in inside), 0.0]
+    return np.asarray(np.interp(np.arccos(np.clip(cosines, -1, 1)), [0.0, *inside, np.pi], known))
 
 
 def _largest(cosines: Array, n: int) -> Array:

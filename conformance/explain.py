@@ -14,7 +14,7 @@ from rich.table import Table
 
 from kernelproof.conformance.complexity import closed_form
 from kernelproof.conformance.expectation import draw, evaluate
-from kernelproof.conformance.statistics import judge_estimates
+from kernelproof.conformance.statistics import judge_statistics
 from kernelproof.spec.catalogue import load_spec
 from kernelproof.spec.derivative import derivative
 from kernelproof.spec.domain import Case
@@ -114,7 +114,7 @@ def _statistics(spec: Spec, clause: Clause) -> list[str]:
     inputs = {name: np.asarray(x).astype(np.float64) for name, x in step.inputs.items()}
     outputs = {name: np.asarray(getattr(record, name)) for name in spec.output_names}
     measured = clause.statistic.measure(inputs, step.options, outputs)
-    return [each.words for each in judge_estimates(measured)]
+    return [each.words for each in judge_statistics(measured)]
 
 
 def _growth(spec: Spec, clause: Clause) -> dict[str, Any]:
@@ -295,7 +295,8 @@ def _write_statistics(console: Console, statistics: Mapping[str, Sequence[str]])
     if not statistics:
         return
     console.print(
-        f"\n[bold]Statistics[/]  of the reference; false alarms below {CHANCE:g} per check"
+        f"\n[bold]Statistics[/]  of the reference; false alarms below {CHANCE:g} per check, "
+        "whatever the distribution of the draws"
     )
     for anchor, estimates in statistics.items():
         console.print(f"  {anchor}", markup=False)

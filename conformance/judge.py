@@ -30,7 +30,7 @@ from kernelproof.conformance.meters.counts import Counts
 from kernelproof.conformance.properties import Property, outside, pose
 from kernelproof.conformance.reply import BadReply, Reply, StepReply, read_reply
 from kernelproof.conformance.request import build_request
-from kernelproof.conformance.statistics import Surprise, judge_estimates
+from kernelproof.conformance.statistics import Surprise, judge_statistics
 from kernelproof.conformance.verdict import Result, Verdict
 from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Call, Clause, Step, Tensor
@@ -489,7 +489,7 @@ class StatisticJudgement(Judgement):
         assert self._clause.statistic
         step = self._steps[0]
         inputs = {name: np.asarray(x).astype(np.float64) for name, x in step.inputs.items()}
-        return judge_estimates(self._clause.statistic.measure(inputs, step.options, got))
+        return judge_statistics(self._clause.statistic.measure(inputs, step.options, got))
 
 
 def _differing(first: Sequence[StepReply], second: Sequence[StepReply]) -> str:

@@ -27,8 +27,9 @@ class Standing:
     unjudged: outputs of the spec that it does not return.
     untiled: it launches Triton kernels and names no tiles, so that only the cap holds its costs.
     missing: mandatory clauses that no passing check cited. A clause is not mandatory if each
-        of its cases needs an option that the implementation does not take, if it is about gradients
-        that the implementation does not declare, or about a cost that could not be measured here.
+        of its cases needs an option that the implementation does not take, if it is about dtypes
+        or gradients that the implementation does not declare, or about a cost that could not be
+        measured here.
     costs: per metric the largest ratio of what was counted to its bound.
     exponents: per clause of complexity, by its last word, with which power the count grew.
     fuzzed: how many random cases were judged, in words.
@@ -155,8 +156,16 @@ def _missing(implementation: Capabilities, results: Sequence[Result]) -> tuple[s
     return tuple(
         c.anchor
         for c in implementation.spec.clauses
-        if c.anchor not in exercised and not (_not_taken(c, results) or _not_counted(c, results))
+        if c.anchor not in exercised
+        and not (
+            _not_declared(c, implementation) or _not_taken(c, results) or _not_counted(c, results)
+        )
     )
+
+
+def _not_declared(clause: Clause, implementation: Capabilities) -> bool:
+    """Of a clause about some dtypes alone: the implementation has none of them."""
+    return clause.dtypes is not None and not set(clause.dtypes) & set(implementation.dtypes)
 
 
 def _not_counted(clause: Clause, results: Sequence[Result]) -> bool:

@@ -161,3 +161,21 @@ def agreeing(
     """All outputs of a call are those of another, moved."""
     for name in got:
         yield Agreement(call, name, got[name], move(want[name]))
+
+
+def axis_permuted(axis: str, place: int | None, options: tuple[str, ...] = ()) -> Relation:
+    """Another order along an axis of all inputs that have it permutes the outputs.
+
+    place: of the axis in every output, None where none has it and nothing changes.
+    """
+
+    def pose(point: Point) -> Posed:
+        inputs = point.axes.items()
+        [size, *_] = (point.inputs[n].shape[a.index(axis)] for n, a in inputs if axis in a)
+        order = cycle(point.rng, size)
+        moved = changed(point, f"{axis} permuted", {}, **point.moved(**{axis: order}))
+        index = (...,) if place is None else (*[slice(None)] * place, order)
+        calls = (as_drawn(point), moved)
+        return Posed(calls, lambda drawn, got: agreeing(1, got, drawn, lambda n: n[index]))
+
+    return Relation(pose, options)

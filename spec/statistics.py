@@ -3,6 +3,9 @@
 Where an algorithm approximates by random features or hashes, each result is right or wrong given
 them, as any other is; that they are drawn as they should be shows only in many of them. A clause
 about that measures numbers whose expectation is known, and how far chance takes them from it.
+
+How often chance fails a right implementation is a theorem for each kind of measurement, whatever
+the distribution of the draws: heavy tails and skew included. None takes sums for normal.
 """
 
 from __future__ import annotations
@@ -11,26 +14,34 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
 
 CHANCE = 1e-7
-"""How often a check of statistics may fail a right implementation; its estimates share it."""
+"""How often a check of statistics may fail a right implementation; its measurements share it."""
 
 
-class Estimate(NamedTuple):
-    """A mean over independent draws: what was seen, its expectation, and its standard error.
+class Mean(NamedTuple):
+    """Independent draws of a known expectation; variance: what that of a draw is at most."""
 
-    at_most: the expectation is an upper limit, and only more is wrong.
+    name: str
+    draws: Array
+    wanted: float
+    variance: float
+
+
+class Ceiling(NamedTuple):
+    """Independent draws, none below 0, whose expectation is ``wanted`` at most: only more is wrong.
+
+    spread: their variance over the square of their expectation, or near it. What would be seen
+    depends on it; what chance may do does not.
     """
 
     name: str
-    seen: float
+    draws: Array
     wanted: float
-    error: float
-    at_most: bool = False
+    spread: float
 
 
 class Share(NamedTuple):
@@ -42,7 +53,15 @@ class Share(NamedTuple):
     probability: float
 
 
-Measured: TypeAlias = Estimate | Share
+class Total(NamedTuple):
+    """Independent draws of whole numbers, and their law: law[k] is the probability of k."""
+
+    name: str
+    draws: Array
+    law: Array
+
+
+Measured: TypeAlias = Mean | Ceiling | Share | Total
 Measure: TypeAlias = Callable[
     [Mapping[str, Array], Mapping[str, Any], Mapping[str, Array]], Sequence[Measured]
 ]
@@ -53,14 +72,8 @@ class Statistic:
     """What to measure of a call: of its inputs, options and outputs by name, all in float64.
 
     Seeds of gate tiers are fixed, so that a verdict is the same each time; under ``--seed random``
-    a right implementation fails with probability ``CHANCE`` at most, as far as means over the
-    draws of a case are normal.
+    a right implementation fails with probability ``CHANCE`` at most. (Rounding moves a measurement
+    by far less than chance does: results are held against their error bounds first.)
     """
 
     measure: Measure
-
-
-def mean_of(name: str, draws: Array, wanted: float, *, at_most: bool = False) -> Estimate:
-    """The estimate that independent draws make, its standard error taken from them."""
-    error = float(draws.std(ddof=1) / np.sqrt(draws.size))
-    return Estimate(name, float(draws.mean()), wanted, error, at_most)

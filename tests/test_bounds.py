@@ -22,6 +22,7 @@ from kernelproof.reference.matmul.strassen import by_blocks, strassen
 from kernelproof.reference.softmax.online import online
 from kernelproof.spec.accuracy import signed_sum_limit
 from kernelproof.spec.catalogue import load_spec, spec_names
+from kernelproof.spec.computed import known
 from kernelproof.spec.contracts.additive.bound import TANH_UNITS, score_error
 from kernelproof.spec.contracts.attention.bound import (
     attended,
@@ -36,6 +37,7 @@ from kernelproof.spec.contracts.matmul.strassen import (
     strassen_bound,
     strassen_spread,
 )
+from kernelproof.spec.contracts.performer.bound import exponential
 from kernelproof.spec.contracts.softmax.spread import copies
 from kernelproof.spec.rounding import DTYPES, FORMATS, PRESETS, Precision, gamma, resolve_precision
 
@@ -887,3 +889,56 @@ def test_a_head_has_no_bound_where_a_rounding_could_move_a_token_to_another_buck
 def test_a_cast_of_operands_moves_no_token_if_it_changes_none(bits, bounded):
     bound = hashed(2.0**-10, "float32", "tf32", bits=bits)[0]
     assert np.isfinite(bound).all() == bounded
+
+
+def orthogonalised(rows, dtype="float32"):
+    """The bound of features, block by block: n d."""
+    spec = load_spec("approximate.features")
+    with np.errstate(all="ignore"):
+        record = spec.reference(np.array(rows, np.float64), np.ones(len(rows)))
+        rounding = resolve_precision("strict32", dtype).rounding(dtype)
+        return spec.accuracy.worst_case(record, rounding)["features"]
+
+
+@pytest.mark.parametrize("left", [0.0, 2.0**-24])
+def test_rows_that_depend_on_those_before_and_those_behind_them_have_no_bound(left):
+    bound = orthogonalised([[1, 0, 0], [1, left, 0], [0, 1, 1], *np.eye(3)])
+    assert np.isinf(bound[1:3]).all()
+    assert np.isfinite(bound[[0, 3, 4, 5]]).all()
+    assert np.isfinite(orthogonalised([[1, 0, 0], [1, 2.0**-10, 0], [0, 1, 1]])).all()
+
+
+def test_features_are_made_of_rows_that_are_independent_in_every_format():
+    spec = load_spec("approximate.features")
+    for number in range(20):
+        case = spec.case("bfloat16/d2.r1000/default/ill-conditioned")
+        [step] = draw(spec, case, str(number))
+        blocks = step.inputs["gaussians"].astype(np.float64).reshape(-1, 2, 2)
+        assert (np.linalg.det(blocks) != 0).all()
+    with pytest.raises(ValueError, match="layout expanded: wanted contiguous"):
+        spec.case("float32/d8.r20/default/normal/expanded")
+
+
+def test_exponents_of_features_may_be_summed_up_in_any_order():
+    """In float32, where a = w x - |x|^2 / 2 is far smaller than either: 3 u (|a| + |c| + |a - c|) +
+    4 u do not cover all of them."""
+    rng, u = np.random.default_rng(0), 2.0**-24
+    half = (40 * rng.random((400, 1))).astype(np.float32)
+    along = half + rng.standard_normal((400, 8)).astype(np.float32)
+    c = np.float32((along - half).max())
+    terms = [known(along.astype(np.float64)), known(-half.astype(np.float64))]
+    rounding = resolve_precision("strict32", "float32").rounding("float32")
+    held, base = exponential(terms, None, rounding), np.float32(np.log2(np.e))
+    exact = np.exp(along.astype(np.longdouble) - half - c)
+    top, least = along.max(), half.min()
+    for got, lowered_by in (
+        (np.exp(along - (half + c)), c),
+        (np.exp2(along * base - (half * base + c * base)), c),
+        (np.exp(along - top) * np.exp(least - half), np.float64(top) - least),
+    ):
+        assert got.dtype == np.float32
+        got = got * np.exp(np.float64(lowered_by) - c)  # another constant cancels, too
+        assert (abs(got - exact) <= held.error + 2 * np.finfo(np.float64).eps).all()
+    a = abs(along - half)
+    alone = (3 * (a + abs(c) + abs(along - half - c)) + 4) * u * exact
+    assert (abs(np.exp(along - (half + c)) - exact) > alone).any()

@@ -10,7 +10,7 @@ from kernelproof.spec.contracts.features.clauses import FEATURES_CLAUSES
 from kernelproof.spec.contracts.features.costs import FEATURES_COSTS
 from kernelproof.spec.contracts.features.families import FAMILIES
 from kernelproof.spec.contracts.features.mutants import FEATURES_MUTANTS
-from kernelproof.spec.domain import Domain, Scalar
+from kernelproof.spec.domain import REPEATING, Domain, Scalar
 from kernelproof.spec.language import Call, Spec
 
 
@@ -39,6 +39,8 @@ spec = Spec(
         core=("d64.r130/default/normal", "d128.r128/default/equal-norms"),
         constrain=_check,
         coherent=lambda options: True,  # judged by the worst case alone
+        # of equal rows nothing is orthogonal
+        layouts=tuple(layout for layout in Domain.layouts if layout not in REPEATING),
     ),
     costs=FEATURES_COSTS,
     clauses=FEATURES_CLAUSES,

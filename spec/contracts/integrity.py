@@ -1,10 +1,11 @@
-"""Clauses that hold for every call of every spec, checked at each call or in cases of their own."""
+"""Clauses that hold for every call of every spec, and the frames of those that many specs have."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from kernelproof.spec.language import Clause
+from kernelproof.spec.relations import Relation
 
 STATISTICAL_CLAUSES = {
     "accuracy.probable": "Where rounding errors are independent, no element is farther off than "
@@ -57,3 +58,16 @@ def repeat_clause(area: str, at: str, *, core: Sequence[str] = ()) -> Clause:
         core=core,
         repeat=True,
     )
+
+
+def property_clause(
+    area: str,
+    name: str,
+    sentence: str,
+    relation: Relation,
+    smoke: Sequence[str],
+    core: Sequence[str] = (),
+) -> Clause:
+    """That this relation holds between calls."""
+    anchor = f"{area}.property.{name}"
+    return Clause(anchor, sentence, "properties", smoke, core, relation=relation)

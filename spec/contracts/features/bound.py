@@ -19,8 +19,10 @@ of X + E. The part of column j that is orthogonal to those before, u = (I - P) x
 
 for (-c, 1) / R_jj is column j of R^-1, and |P' (I - P)| = |(I - P') P| <= |E X^+|. Two vectors that
 differ by t |u| have directions that differ by 2 t / (2 - t) at most (Dunkl & Williams 1964), and no
-two directions differ by more than 2: more cannot be said of a row that depends on those before it
-as far as the precision can see.
+two directions differ by more than 2: more cannot be said of a row that nearly depends on those
+before it. Where R_jj is no more than gamma_d, that of a row that does depend on them may be as
+large: nothing is orthogonal to those before but what rounding left, which may be nothing at all.
+That row, and those of its block behind it, have no bound.
 """
 
 from __future__ import annotations
@@ -43,8 +45,11 @@ def features_bound(exact: Orthogonal, rounding: Rounding) -> Mapping[str, Array]
     r, d = exact.features.shape
     own = np.cumsum([reflector(d - k, rounding) for k in range(d)])
     with np.errstate(all="ignore"):
-        moved = moves(blocks_of(exact), own)
+        blocks = blocks_of(exact)
+        lost = dependent(blocks, rounding)
+        moved = moves(np.where(np.asarray(lost.any(-1))[:, None, None], np.eye(d), blocks), own)
         direction = np.where(moved < 1, 2 * moved / (2 - moved), 2.0) + own
+        direction = np.where(lost, np.inf, direction)
         lengths = abs(exact.norms.astype(np.float64))[:, None]
         error = lengths * direction.reshape(-1, 1)[:r] + d * rounding.underflow
         # divided by a length, multiplied by another
@@ -70,6 +75,14 @@ def blocks_of(exact: Orthogonal) -> Array:
     blocks = filled.reshape(-1, d, d)
     scaled: Array = blocks / np.sqrt((blocks**2).sum(-1, keepdims=True))
     return scaled
+
+
+def dependent(blocks: Array, rounding: Rounding) -> npt.NDArray[np.bool_]:
+    """Which rows depend on those before them, or stand behind one that does: n d."""
+    d = blocks.shape[-1]
+    left = blocks.diagonal(axis1=-2, axis2=-1)
+    held = np.isfinite(blocks).all(-1) & (left > gamma(d, rounding.accumulate))
+    return np.asarray(~np.logical_and.accumulate(held, axis=-1))
 
 
 def moves(blocks: Array, own: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernelproof.spec.language import Clause
+from kernelproof.spec.contracts.integrity import property_clause
 from kernelproof.spec.relations import (
     EXTENDED,
     Agreement,
@@ -87,37 +87,35 @@ def _blocks_permuted(point: Point) -> Posed:
     )
 
 
-def _property(name: str, sentence: str, pose: Any, *smoke: str) -> Clause:
-    return Clause(
-        f"approximate.property.{name}", sentence, "properties", smoke, relation=Relation(pose)
-    )
-
-
 FEATURES_PROPERTIES = (
-    _property(
+    property_clause(
+        "approximate",
         "orthogonal",
         "The rows of a block are orthogonal and have the lengths that are asked for.",
-        _orthogonal,
-        *("d16.r40/default/normal", "d8.r20/default/equal-norms"),
+        Relation(_orthogonal),
+        ("d16.r40/default/normal", "d8.r20/default/equal-norms"),
     ),
-    _property(
+    property_clause(
+        "approximate",
         "coordinates-moved",
         "An orthogonal map of the rows, here permuted and negated coordinates, moves the features "
         "along: of Gaussian rows no direction is like another.",
-        _coordinates_moved,
-        "d16.r24/default/normal",
+        Relation(_coordinates_moved),
+        ("d16.r24/default/normal",),
     ),
-    _property(
+    property_clause(
+        "approximate",
         "row-negated",
         "Negating one row negates that feature and no other.",
-        _row_negated,
-        "d16.r24/default/normal",
+        Relation(_row_negated),
+        ("d16.r24/default/normal",),
     ),
-    _property(
+    property_clause(
+        "approximate",
         "blocks-permuted",
         "Blocks know nothing of each other: permuting them permutes the features.",
-        _blocks_permuted,
-        "d8.r29/default/normal",
+        Relation(_blocks_permuted),
+        ("d8.r29/default/normal",),
     ),
 )
 """The properties of rows that are made orthogonal."""

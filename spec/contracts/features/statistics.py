@@ -1,15 +1,9 @@
-"""What orthogonal features are for: unbiased estimates of exp(x . y), in every direction.
+"""What orthogonal features are for: unbiased estimates of exp(x . y), in every direction, and less
+spread than those of independent features (:mod:`.variance`).
 
-They are less spread than those of independent features (Choromanski et al. 2021, theorem 2).
-For z = x + y and the m rows w_i of a block, SM = exp(x . y) is estimated by
-
-    SM_m = L / m sum_i exp(w_i . z),    L = exp(-(|x|^2 + |y|^2) / 2),    m <= d,
-
-with a mean square error of at most
-
-    exp(|z|^2) SM^2 (1 - exp(-|z|^2)) / m - 2 (m - 1) / (m (d + 2)) (SM - L)^2,
-
-of which independent features have the first term alone. Here x = y = z / 2.
+Blocks of rows are independent of each other; each makes one draw of an estimate, whose expectation
+and variance are known. All is measured at |x| = |y|, and where |z|^2 is 1/2: the bias of signs that
+are left to chance grows with |z|, and what chance does with exp(|z|^2).
 """
 
 from __future__ import annotations
@@ -20,47 +14,69 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernelproof.spec.statistics import Estimate, mean_of
+from kernelproof.spec.contracts.features.variance import orthogonal_error
+from kernelproof.spec.statistics import Ceiling, Mean
 
 Array = npt.NDArray[Any]
 
-FAR, NEAR = 1.74, 1.0
-"""|z|^2 of the means, where bias is large, and of the errors, whose own spread grows with it."""
+SQUARE = 0.5
+"""|z|^2."""
+
+SPREADS = {"positive": 0.07, "hyperbolic": 0.8, "trig": 0.5}
+"""Relative variances of the square errors of blocks of 16, over all axes: measured."""
 
 
 def estimate_errors(
     inputs: Mapping[str, Array], options: Mapping[str, Any], outputs: Mapping[str, Array]
-) -> list[Estimate]:
+) -> list[Mean | Ceiling]:
     """Of features that are whole blocks: the mean estimate along some directions, and the mean
-    square error over all axes."""
+    square error of each kind over all axes."""
     d = outputs["features"].shape[1]
     blocks = outputs["features"].reshape(-1, d, d)
+    wanted, variance = softmax("positive"), error("positive", d)
     means = [
-        mean_of(f"estimates along {words}", estimates(blocks, z)[:, 0], np.exp(FAR / 4))
-        for words, z in _directions(d)
+        Mean(
+            f"estimates along {words}",
+            estimates("positive", blocks, z[:, None])[:, 0],
+            wanted,
+            variance,
+        )
+        for words, z in directions(d)
     ]
-    errors = estimates(blocks, np.sqrt(NEAR) * np.eye(d)) - np.exp(NEAR / 4)
-    spread = mean_of("mean square error", (errors**2).mean(1), orthogonal_error(d), at_most=True)
-    return [*means, spread]
+    return [*means, *(_square_error(kind, blocks) for kind in SPREADS)]
 
 
-def estimates(blocks: Array, z: Array) -> Array:
-    """SM_m of every block (n m d) for every column of z (d c): n c."""
-    shift = (z**2).sum(0) / 4
-    found: Array = np.exp(blocks @ z - shift).mean(1)
+def _square_error(kind: str, blocks: Array) -> Ceiling:
+    d = blocks.shape[-1]
+    off = estimates(kind, blocks, np.eye(d)) - softmax(kind)
+    name = f"mean square error of {kind} estimates"
+    return Ceiling(name, (off**2).mean(1), error(kind, d), SPREADS[kind])
+
+
+def estimates(kind: str, blocks: Array, along: Array) -> Array:
+    """The estimate that every block (n m d) makes for z along each of some directions (d c): n c.
+
+    x is z / 2, and y as well; for trig, whose z is x - y, it is -z / 2.
+    """
+    of = {"positive": np.exp, "hyperbolic": np.cosh, "trig": np.cos}[kind]
+    found: Array = of(np.sqrt(SQUARE) * (blocks @ along)).mean(1) / softmax(kind)
     return found
 
 
-def orthogonal_error(d: int) -> float:
-    """The largest mean square error of d orthogonal features at ``NEAR``."""
-    softmax, smallest = np.exp(NEAR / 4), np.exp(-NEAR / 4)
-    independent = np.exp(NEAR) * softmax**2 * (1 - np.exp(-NEAR)) / d
-    return float(independent - 2 * (d - 1) / (d * (d + 2)) * (softmax - smallest) ** 2)
+def softmax(kind: str) -> float:
+    """exp(x . y), which is 1 / L where |x| = |y|; of trig both are the other way round."""
+    return float(np.exp(SQUARE / (-4 if kind == "trig" else 4)))
 
 
-def _directions(d: int) -> Iterator[tuple[str, Array]]:
-    """Vectors z of length sqrt(FAR), d 1 each: coordinates are no directions like any other to a
-    factorisation, and signs that it leaves to chance are biased along coherent ones."""
+def error(kind: str, d: int) -> float:
+    """The mean square error of d orthogonal features, in whatever direction."""
+    x = np.sqrt(SQUARE) / 2 * np.eye(d)[0]
+    return orthogonal_error(kind, x, -x if kind == "trig" else x, d)
+
+
+def directions(d: int) -> Iterator[tuple[str, Array]]:
+    """Vectors of length 1, d each: coordinates are no directions like any other to a factorisation,
+    and signs that it leaves to chance are biased along coherent ones."""
     axes = np.eye(d)
     random = np.random.default_rng(0).standard_normal(d)
     for words, z in (
@@ -69,4 +85,4 @@ def _directions(d: int) -> Iterator[tuple[str, Array]]:
         ("the sum of two axes", axes[0] + axes[1]),
         ("a random direction", random),
     ):
-        yield words, (np.sqrt(FAR) * z / np.linalg.norm(z))[:, None]
+        yield words, z / np.linalg.norm(z)

@@ -2,40 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
-from kernelproof.spec.contracts.integrity import layout_clause, repeat_clause
+from kernelproof.spec.contracts.integrity import layout_clause, property_clause, repeat_clause
 from kernelproof.spec.language import Clause, Growth
-from kernelproof.spec.relations import (
-    Near,
-    Point,
-    Posed,
-    Relation,
-    agreeing,
-    as_drawn,
-    changed,
-    cycle,
-)
-
-
-def _moved(axis: str, of: str, move: Callable[..., Callable[[Near], Near]]) -> Relation:
-    """Permuting an axis of all inputs that have it moves the outputs so."""
-
-    def pose(point: Point) -> Posed:
-        size = point.inputs[of].shape[point.axes[of].index(axis)]
-        order = cycle(point.rng, size)
-        moved = changed(point, f"{axis} permuted", {}, **point.moved(**{axis: order}))
-        calls = (as_drawn(point), moved)
-        return Posed(calls, lambda drawn, got: agreeing(1, got, drawn, move(order)))
-
-    return Relation(pose, ("scale",))
-
-
-def _property(name: str, sentence: str, relation: Relation, smoke: Sequence[str]) -> Clause:
-    anchor = f"approximate.property.{name}"
-    return Clause(anchor, sentence, "properties", smoke, relation=relation)
-
+from kernelproof.spec.relations import axis_permuted
 
 _SMALL = ("b2.h2.t33.d16.r9/default/normal",)
 
@@ -74,28 +44,32 @@ LINFORMER_CLAUSES = (
     ),
     layout_clause("approximate", "b2.h2.t17.d16.r9/default/normal"),
     repeat_clause("approximate", "b2.h2.t65.d16.r24/default/normal"),
-    _property(
+    property_clause(
+        "approximate",
         "mixtures-permuted",
         "Permuting the rows of both projections changes nothing.",
-        _moved("r", "proj_k", lambda order: lambda n: n),
+        axis_permuted("r", None, ("scale",)),
         _SMALL,
     ),
-    _property(
+    property_clause(
+        "approximate",
         "tokens-permuted",
         "Permuting all tokens, and the columns of both projections, permutes the outputs.",
-        _moved("t", "q", lambda order: lambda n: n[:, :, order]),
+        axis_permuted("t", 2, ("scale",)),
         _SMALL,
     ),
-    _property(
+    property_clause(
+        "approximate",
         "heads-permuted",
         "Permuting the heads permutes the outputs.",
-        _moved("h", "q", lambda order: lambda n: n[:, order]),
+        axis_permuted("h", 1, ("scale",)),
         _SMALL,
     ),
-    _property(
+    property_clause(
+        "approximate",
         "batch-permuted",
         "Permuting the batch permutes the outputs.",
-        _moved("b", "q", lambda order: lambda n: n[order]),
+        axis_permuted("b", 0, ("scale",)),
         _SMALL,
     ),
     *cost_clauses(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
 from kernelproof.spec.contracts.integrity import layout_clause, repeat_clause
-from kernelproof.spec.contracts.lsh.collisions import COLLISIONS
+from kernelproof.spec.contracts.lsh.collisions import COLLISIONS, INDEPENDENCE
 from kernelproof.spec.contracts.lsh.properties import PROPERTIES
 from kernelproof.spec.language import Clause, Growth
 
@@ -127,23 +127,25 @@ _STATISTICS = tuple(
         f"approximate.statistics.{name}",
         sentence,
         "statistics",
-        smoke=[f"b1.h4.t64.d256.dv32.rounds{rounds}.half4/default/pairs"],
-        core=[f"b2.h4.t128.d1024.dv64.rounds{rounds}.half16/default/pairs"],
+        smoke=("b1.h1.t256.d256.dv128.rounds16.half4/duplicates-counted/pairs",),
+        core=core,
         dtypes=("float32",),
-        statistic=COLLISIONS,
+        statistic=statistic,
     )
-    for name, rounds, sentence in (
+    for name, statistic, core, sentence in (
         (
             "collisions",
-            1,
+            COLLISIONS,
+            ("b1.h1.t256.d256.dv128.rounds16.half16/duplicates-counted/pairs",),
             "Tokens of a known angle share a bucket of a random rotation as often as the integral "
             "says.",
         ),
         (
             "rounds",
-            3,
-            "In one round at least they share one with probability 1 - (1 - p)^rounds: rounds are "
-            "independent.",
+            INDEPENDENCE,
+            (),
+            "Two rounds both part them with probability (1 - p)^2, so that one at least does not "
+            "with 1 - (1 - p)^2: rounds are independent.",
         ),
     )
 )

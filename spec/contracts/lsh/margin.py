@@ -64,9 +64,9 @@ def _held(x: Array, format: Format) -> bool:
     return bool((scaled == np.rint(scaled)).all())
 
 
-def shortened(x: Array) -> Array:
-    """The same numbers with ``SIGNIFICAND`` bits, in steps that are none too small for float16."""
+def shortened(x: Array, significand: int = SIGNIFICAND) -> Array:
+    """The same numbers with so many bits, in steps that are none too small for float16."""
     fraction, exponent = np.frexp(x)
-    places = SIGNIFICAND - np.maximum(exponent, -13)
+    places = significand - np.maximum(exponent, -13)
     short: Array = np.ldexp(np.rint(np.ldexp(fraction, exponent + places)), -places)
     return short

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernelproof.spec.language import Clause
+from kernelproof.spec.contracts.integrity import property_clause
 from kernelproof.spec.relations import (
     EXTENDED,
     Agreement,
@@ -21,34 +21,12 @@ from kernelproof.spec.relations import (
     Relation,
     agreeing,
     as_drawn,
+    axis_permuted,
     changed,
     cycle,
 )
 
 OPTIONS = ("causal", "duplicates")
-
-
-def _moved(axis: str, words: str) -> Relation:
-    """Another order along an axis of tokens and values permutes the outputs."""
-
-    def pose(point: Point) -> Posed:
-        place = {"b": 0, "h": 1}[axis]
-        order = cycle(point.rng, point.inputs["qk"].shape[place])
-        moved = changed(point, words, {}, **point.moved(**{axis: order}))
-        at = (slice(None),) * place
-        return Posed(
-            (as_drawn(point), moved),
-            lambda one, got: agreeing(1, got, one, lambda n: n[(*at, order)]),
-        )
-
-    return Relation(pose, OPTIONS)
-
-
-def _rounds_permuted(point: Point) -> Posed:
-    rotations = point.inputs["rotations"]
-    order = cycle(point.rng, len(rotations))
-    moved = changed(point, "rounds in another order", {}, rotations=rotations[order])
-    return Posed((as_drawn(point), moved), lambda one, got: agreeing(1, got, one))
 
 
 def _rounds_repeated(point: Point) -> Posed:
@@ -113,17 +91,17 @@ _COUNTED = "b1.h2.t30.d16.rounds2.half2/duplicates-counted/clustered"
 _PROPERTIES: Mapping[str, _Property] = {
     "batch-permuted": _Property(
         "Permuting the batch permutes the outputs.",
-        _moved("b", "batch permuted"),
+        axis_permuted("b", 0, OPTIONS),
         ("b3.h1.t20.d16.rounds1.half2/default/normal",),
     ),
     "heads-permuted": _Property(
         "Permuting the heads permutes the outputs.",
-        _moved("h", "heads permuted"),
+        axis_permuted("h", 1, OPTIONS),
         ("b1.h4.t20.d16.rounds1.half2/default/normal",),
     ),
     "rounds-permuted": _Property(
         "The order of the rounds changes nothing.",
-        Relation(_rounds_permuted, OPTIONS),
+        axis_permuted("rounds", None, OPTIONS),
         (_SMALL,),
         (_CAUSAL, _COUNTED),
     ),
@@ -154,14 +132,6 @@ _PROPERTIES: Mapping[str, _Property] = {
 }
 
 PROPERTIES = tuple(
-    Clause(
-        f"approximate.property.{name}",
-        each.sentence,
-        "properties",
-        each.smoke,
-        each.core,
-        relation=each.relation,
-    )
-    for name, each in _PROPERTIES.items()
+    property_clause("approximate", name, *each) for name, each in _PROPERTIES.items()
 )
 """Clauses about related calls."""

@@ -13,7 +13,7 @@ not above (E 1)_i there is no bound.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,6 @@ from kernelproof.spec.computed import (
     Computed,
     cast,
     known,
-    minus,
     product,
     times,
     total,
@@ -55,12 +54,13 @@ def weight_error(rows: Computed, keys: Computed, rounding: Rounding) -> Array:
     """E: how far the weights may be off in both sums of the quotient.
 
     Beside the r terms of a weight, t keys are summed, in chunks or not; a state of such sums, or a
-    weight within a chunk, is an operand once more, and may be cast like one. Sums that are made
-    online are rescaled where a larger exponent comes: an exponential and a product are five
-    roundings per tile, fewer than the additions that a tile of 16 terms saves, but for the first.
+    weight within a chunk, is an operand once more, and may be cast like one. Where the constant of
+    the keys is a running one, a state is multiplied by an exponential once a chunk, or a key.
     """
     t, u, operand = keys.value.shape[-2], rounding.accumulate, unit_of(rounding.operands)
-    again = compose(gamma(t + 4 + EXPONENTIAL + 1, u), operand, operand, unit_of(rounding.weights))
+    again = compose(
+        gamma((2 + EXPONENTIAL) * t + 4, u), operand, operand, unit_of(rounding.weights)
+    )
     alone = product(rows, keys.T, rounding).error
     largest = rows.largest @ keys.largest.swapaxes(-1, -2)
     return np.asarray(alone + again * (largest + alone))
@@ -86,24 +86,38 @@ def lifted(x: Array, exact: FeatureAttention, over: Any, rounding: Rounding) -> 
         total(times(scaled, scaled, rounding), -1, rounding), known(np.array(0.5)), rounding
     )
     made = {
-        "positive": lambda: exponential(minus(along, half, rounding), over, rounding),
-        "hyperbolic": lambda: exponential(minus(_both(along), half, rounding), over, rounding),
-        "trig": lambda: times(exponential(half, over, rounding), _waves(along, rounding), rounding),
+        "positive": lambda: exponential([along, minus_of(half)], over, rounding),
+        "hyperbolic": lambda: exponential([_both(along), minus_of(half)], over, rounding),
+        "trig": lambda: times(
+            exponential([half], over, rounding), _waves(along, rounding), rounding
+        ),
         "relu": lambda: _clipped(along),
     }[exact.kind]()
     return cast(made, rounding.weights)
 
 
-def exponential(a: Computed, over: Any, rounding: Rounding) -> Computed:
-    """exp(a - c) where c is the largest a over these axes, or near it: it cancels. Rounded are a -
-    c, and a and c times log2 e where the base is 2."""
+def exponential(terms: Sequence[Computed], over: Any, rounding: Rounding) -> Computed:
+    """exp(a - c), a the sum of these and c the largest over these axes, or near it: it cancels.
+
+    a, its terms and c may be summed up in any order, times log2 e where the base is 2: two
+    roundings of sums, one of each product, and the constant's own, 4 u of all their sizes. A
+    running c moves by twice its size at most, and as much is rounded of its differences. Terms may
+    have exponentials and constants of their own, and these be multiplied.
+    """
     u = rounding.accumulate
-    c = a.value.max(over, keepdims=True, initial=-np.inf)
-    shift = a.error.max(over, keepdims=True, initial=0.0)
-    lowered = abs(a.value - c) + a.error + shift
-    own = 3 * u * (a.largest + abs(c) + shift + lowered) + EXPONENTIAL * u
-    value = np.exp(a.value - c)
-    return Computed(value, value * np.expm1(a.error + own) + rounding.underflow * np.exp(shift))
+    value = np.asarray(sum(t.value for t in terms))
+    error = np.asarray(sum(t.error for t in terms))
+    c = value.max(over, keepdims=True, initial=-np.inf)
+    shift = error.max(over, keepdims=True, initial=0.0)
+    sizes = sum(t.largest + 3 * t.largest.max(over, keepdims=True, initial=0.0) for t in terms)
+    own = gamma(4, u) * sizes + len(terms) * EXPONENTIAL * u + u
+    raised = np.exp(value - c)
+    return Computed(raised, raised * np.expm1(error + own) + rounding.underflow * np.exp(shift))
+
+
+def minus_of(a: Computed) -> Computed:
+    """-a, which is exact."""
+    return Computed(-a.value, a.error)
 
 
 def _both(a: Computed) -> Computed:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from kernelproof.spec.language import Clause
+from kernelproof.spec.contracts.integrity import property_clause
 from kernelproof.spec.relations import (
     EXTENDED,
     Agreement,
@@ -18,6 +17,7 @@ from kernelproof.spec.relations import (
     Relation,
     agreeing,
     as_drawn,
+    axis_permuted,
     changed,
     cycle,
 )
@@ -28,23 +28,6 @@ def _keys_permuted(point: Point) -> Posed:
     order = cycle(point.rng, k.shape[-2])
     moved = changed(point, "keys and values permuted", {}, k=k[..., order, :], v=v[..., order, :])
     return Posed((as_drawn(point), moved), lambda drawn, got: agreeing(1, got, drawn))
-
-
-def _moved(axis: str) -> Callable[[Point], Posed]:
-    """Permuting an axis of inputs permutes it in outputs, if they have it."""
-
-    def pose(point: Point) -> Posed:
-        place = {"b": 0, "h": 1}.get(axis)
-        name = "features" if axis == "r" else "q"
-        order = cycle(point.rng, point.inputs[name].shape[place or 0])
-        moved = changed(point, f"{axis} permuted", {}, **point.moved(**{axis: order}))
-        index = {None: (...,), 0: order, 1: (slice(None), order)}[place]
-        return Posed(
-            (as_drawn(point), moved),
-            lambda drawn, got: agreeing(1, got, drawn, lambda n: n[index]),
-        )
-
-    return pose
 
 
 def _unit_values(point: Point) -> Posed:
@@ -84,62 +67,62 @@ def _prefix_alone(point: Point) -> Posed:
     )
 
 
-def _property(
-    name: str, sentence: str, relation: Relation, smoke: Sequence[str], core: Sequence[str] = ()
-) -> Clause:
-    anchor = f"approximate.property.{name}"
-    return Clause(anchor, sentence, "properties", smoke, core, relation=relation)
-
-
 _SMALL = "b1.h2.t33.d16.r24/default/normal"
 _BATCHES = "b2.h1.t33.d16.r24/default/normal"
 _CAUSAL = "b1.h2.t70.d16.r24/causal-top-left/normal"
 _OTHER = "b2.h2.t20.d16.r40/kind-relu+causal-top-left/normal"
 
 PERFORMER_PROPERTIES = (
-    _property(
+    property_clause(
+        "approximate",
         "keys-permuted",
         "Permuting keys and values together changes nothing.",
         Relation(_keys_permuted, ("kind",)),
         (_SMALL,),
         ("b1.h2.t70.d16.r24/kind-hyperbolic/large",),
     ),
-    _property(
+    property_clause(
+        "approximate",
         "features-permuted",
         "Permuting the features changes nothing.",
-        Relation(_moved("r"), ("kind", "causal")),
+        axis_permuted("r", None, ("kind", "causal")),
         (_SMALL,),
         (_OTHER,),
     ),
-    _property(
+    property_clause(
+        "approximate",
         "batch-permuted",
         "Permuting the batch permutes the outputs.",
-        Relation(_moved("b"), ("kind", "causal")),
+        axis_permuted("b", 0, ("kind", "causal")),
         (_BATCHES,),
         (_OTHER,),
     ),
-    _property(
+    property_clause(
+        "approximate",
         "heads-permuted",
         "Permuting the heads permutes the outputs.",
-        Relation(_moved("h"), ("kind", "causal")),
+        axis_permuted("h", 1, ("kind", "causal")),
         (_SMALL,),
         (_OTHER,),
     ),
-    _property(
+    property_clause(
+        "approximate",
         "unit-values",
         "V = 1 gives 1: weights are divided by their sum, with nothing added to it.",
         Relation(_unit_values, ("kind", "causal")),
         (_SMALL,),
         (_OTHER,),
     ),
-    _property(
+    property_clause(
+        "approximate",
         "future-changed",
         "Under causal, changing keys and values changes no row before them.",
         Relation(_future_changed, ("kind", "causal"), requires="causal"),
         (_CAUSAL,),
         (_OTHER,),
     ),
-    _property(
+    property_clause(
+        "approximate",
         "prefix-alone",
         "Under causal, the first positions alone give the rows that they give before others.",
         Relation(_prefix_alone, ("kind", "causal"), requires="causal"),
