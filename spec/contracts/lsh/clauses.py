@@ -51,6 +51,7 @@ _SEMANTICS = (
         smoke=[
             "b1.h2.t40.d32.rounds2.half2/default/normal",
             "b1.h2.t39.d16.rounds1.half3/default/repeated",
+            "b1.h2.t40.d32.rounds1.half1/default/normal",
         ],
     ),
     Clause(

@@ -25,6 +25,9 @@ Array = npt.NDArray[np.int64]
 INDEX, CODE = 8, 4
 """Bytes of a position, and of what stands for bucket and chunk."""
 
+BLOCK = 1 << 19
+"""Scores that are made at once, where no tile says how many."""
+
 
 def heads(x: Sizes) -> int:
     """Sequences that are sorted for themselves."""
@@ -136,10 +139,10 @@ def useful_flops(x: Sizes) -> int:
 
 
 def exps(x: Sizes) -> int:
-    """Of each score one for lse and one for its weight; two of each token and round that merge."""
+    """One of each score, and one of each token and round that merge."""
     if x.tiles:
         return tiled_exps(x)
-    return 2 * x.rounds * (scores(x) + heads(x) * x.t)
+    return x.rounds * (scores(x) + heads(x) * x.t)
 
 
 def needed_elements(x: Sizes) -> Mapping[str, int]:
@@ -164,50 +167,62 @@ def operator_traffic(x: Sizes) -> int:
     once. A pair is taken by the first round that allows it: each round looks at all before it."""
     if not heads(x):
         return 0
-    counted = x.options.get("duplicates") == "counted"
-    masks = x.rounds if counted else x.rounds * (x.rounds + 1) // 2
-    every = hashing_bytes(x) + attention_bytes(x) + returned_bytes(x)
-    return x.rounds * every + masks * mask_bytes(x) + lengths_and_merge_bytes(x, counted)
+    before = 0 if x.options.get("duplicates") == "counted" else x.rounds * (x.rounds - 1) // 2
+    every = hashing_bytes(x) + ordering_bytes(x) + attention_bytes(x)
+    masks = (x.rounds + before) * mask_bytes(x) + 3 * before * scores(x)
+    return x.rounds * every + masks + lengths_and_merge_bytes(x)
 
 
 def hashing_bytes(x: Sizes) -> int:
-    """x R is written, negated, joined with its negative and searched: nine passes. Buckets are
-    sorted, and sorted back, and made codes of bucket and chunk: fifteen."""
+    """x R is written, its absolute values are made and searched, and its sign is looked up."""
     tokens = heads(x) * x.t
-    turned = (tokens * x.d + x.d * x.half + 9 * tokens * x.half) * x.wide
-    return turned + 15 * tokens * INDEX + (3 * tokens + heads(x)) * CODE
+    words = tokens * x.d + x.d * x.half + 4 * tokens * x.half + 4 * tokens
+    return words * x.wide + tokens * (4 * INDEX + 2)
+
+
+def ordering_bytes(x: Sizes) -> int:
+    """Buckets of all heads are sorted; codes are made of bucket and chunk, and returned to their
+    tokens; the order is filled up to whole chunks, behind one of none."""
+    tokens = heads(x) * x.t
+    order = 18 * tokens + 3 * places(x) + size_of(x)
+    return order * INDEX + (10 * tokens + 1) * CODE
+
+
+def blocks(x: Sizes) -> int:
+    """As many chunks at once as make ``BLOCK`` scores."""
+    pairs = 2 * size_of(x) ** 2
+    return -(-scores(x) // (max(1, BLOCK // pairs) * pairs))
+
+
+def visited(x: Sizes) -> int:
+    """Places that blocks read, each with the chunk before it."""
+    return places(x) + blocks(x) * size_of(x)
 
 
 def mask_bytes(x: Sizes) -> int:
-    """Codes are gathered and subtracted; what is 0 or 1 is found, and joined to the mask."""
-    gathered = 2 * (heads(x) + places(x)) * INDEX + 7 * places(x) * CODE
-    return gathered + scores(x) * (4 * CODE + 4)
+    """Codes are gathered and subtracted, and what is 0 or 1 is found."""
+    gathered = visited(x) * (INDEX + 2 * CODE)
+    return gathered + 3 * places(x) * CODE + scores(x) * (4 * CODE + 1)
 
 
 def attention_bytes(x: Sizes) -> int:
-    """Windows are filled up and compared, rows gathered by them; S is written, masked, read for
-    lse, shifted, made P and read: nine passes, and four of masks."""
-    rows, pairs = places(x), scores(x)
-    compared = heads(x) * (x.t + size_of(x)) + 8 * rows
-    gathered = 6 * heads(x) + 5 * rows
-    moved = rows * (9 * x.d + 7 * x.dv + 5) + 9 * pairs
-    return (compared + gathered) * INDEX + moved * x.wide + 4 * pairs + 2 * rows
+    """Rows are gathered; S is written, masked, searched for its largest, shifted, made P, summed
+    and read: ten passes, and five of the mask, which a block joins with what is never seen."""
+    rows, pairs, read = places(x), scores(x), visited(x)
+    moved = rows * (5 * x.d + 7 * x.dv + 16) + 2 * read * (x.d + x.dv) + 10 * pairs
+    masks = 5 * pairs + 2 * rows + 2 * blocks(x) * size_of(x) ** 2
+    return (4 * read + 3 * rows) * INDEX + moved * x.wide + masks
 
 
-def returned_bytes(x: Sizes) -> int:
-    """out and lse of a round, in the order of the tokens."""
-    tokens = heads(x) * x.t
-    return 2 * (2 * heads(x) + tokens) * INDEX + 2 * tokens * (x.dv + 1) * x.wide
-
-
-def lengths_and_merge_bytes(x: Sizes, counted: bool) -> int:
-    """Keys are made of tokens; results of rounds are joined, weighed and summed, those of lone
-    tokens put in their place. What is narrower is converted."""
-    tokens = heads(x) * x.t
-    keys = 7 * x.d + 4 * x.dv + 14 + 2 * counted
-    merged = x.rounds * (5 * x.dv + 8)
+def lengths_and_merge_bytes(x: Sizes) -> int:
+    """Keys are made of tokens; what is never seen is found; results of rounds are weighed and
+    summed, those of lone tokens put in their place. What is narrower is converted."""
+    tokens, size = heads(x) * x.t, size_of(x)
+    keys = 7 * x.d + 4 * x.dv + 25 + 2 * (x.options.get("duplicates") == "counted")
+    merged = x.rounds * (3 * x.dv + 11)
     converted = tokens * (x.d + 2 * x.dv) + x.rounds * x.d * x.half if x.item < x.wide else 0
-    return tokens * ((keys + merged) * x.wide + 5) + converted * (x.item + x.wide)
+    never = 5 * size * INDEX + 2 * size**2
+    return tokens * ((keys + merged) * x.wide + 5) + converted * (x.item + x.wide) + never
 
 
 def cap(x: Sizes) -> int:
@@ -217,13 +232,14 @@ def cap(x: Sizes) -> int:
 
 
 def memory(x: Sizes) -> int:
-    """Nothing of size t x t: keys, x R, and the results of all rounds; of one round S and a
-    temporary, codes and masks of its pairs, and rows that chunks gather."""
-    tokens = heads(x) * x.t
-    made = tokens * (3 * x.d + 2 * x.dv + 4 * x.half + 2 * x.rounds * (x.dv + 1))
-    gathered = places(x) * (3 * x.d + 2 * x.dv)
-    positions = (8 + x.rounds) * tokens * INDEX + 5 * places(x) * INDEX
-    return (made + gathered + 2 * scores(x)) * x.wide + 5 * scores(x) + positions + WORKSPACE
+    """Nothing of size t x t: keys, x R, and the results of all rounds; of one block S and a
+    temporary, codes and masks of its pairs, and rows that its chunks gather."""
+    tokens, size = heads(x) * x.t, size_of(x)
+    made = tokens * (3 * x.d + 3 * x.dv + 3 * x.half + x.rounds * (x.dv + 3) + 8)
+    pairs = min(scores(x), max(BLOCK, 2 * size**2))
+    gathered = (pairs // (2 * size) + size) * (2 * x.d + 3 * x.dv)
+    positions = 8 * tokens * INDEX + x.rounds * tokens * CODE + 4 * places(x) * INDEX
+    return (made + gathered + 2 * pairs) * x.wide + (2 * CODE + 3) * pairs + positions + WORKSPACE
 
 
 LSH = Costs(
