@@ -1,4 +1,4 @@
-"""LSH attention, operator by operator: a few chunks of a round at once, rounds one after another."""
+"""LSH attention, operator by operator: some chunks of a round at once, rounds one by one."""
 
 from __future__ import annotations
 

@@ -59,7 +59,12 @@ COSTS = (
     *wrong_costs("memory", {"all-pairs-held": _FULL}),
     *wrong_costs(
         "exps",
-        {"softmax-twice": ("weights are made twice", (_WEIGHTS, f"{_WEIGHTS}\n        {_WEIGHTS}"))},
+        {
+            "softmax-twice": (
+                "weights are made twice",
+                (_WEIGHTS, "\n        ".join([_WEIGHTS] * 2)),
+            )
+        },
     ),
 )
 
