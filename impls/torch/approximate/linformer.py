@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kernelproof.impls.registration import implementation
 
-BLOCK = 1 << 19
+BLOCK = 1 << 20
 """Scores that are made at once, and stay in a cache."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from kernelproof.spec.language import WORKSPACE, Costs, Sizes
 
-BLOCK = 1 << 19
+BLOCK = 1 << 20
 """Scores that are made at once."""
 
 
