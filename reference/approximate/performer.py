@@ -8,8 +8,8 @@
     relu        phi(x) = max(W x, 0)
 
 over all keys j, or under causal over j <= i. Exponents are lowered by their largest, of each query
-and of all keys of a head, which cancels, as 1/sqrt(r) and all constants of phi do. A query whose weights
-are all zero, as relu makes them, has out = 0, like a row without a key in softmax attention.
+and of all keys of a head, which cancels, as 1/sqrt(r) and all constants of phi do. A query whose
+weights are all zero, as relu makes them, has out = 0, like a row of softmax attention without keys.
 """
 
 from __future__ import annotations

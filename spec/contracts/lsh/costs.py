@@ -3,8 +3,8 @@
 A round hashes b h t tokens against d x half numbers, sorts them, and cuts them into chunks, each of
 which meets itself and the one before: 2 size keys, of which the first chunk, and a last one that is
 not whole, fill up the rest. With a fixed size of chunks attention is linear in t; hashing is not,
-where half grows in proportion: it takes t^2 d / size products beside the 4 t size (d + dv). Sorting
-takes none.
+where half grows in proportion: it takes 2 t^2 d / size FLOPs beside the 4 t size (d + dv) of
+products. Sorting takes none.
 
 With tiles, a program hashes bt tokens against bk columns at a time, or holds br rows of one chunk
 and visits its window in tiles of bc keys.
@@ -50,8 +50,18 @@ def scores(x: Sizes) -> int:
 
 
 def hash_flops(x: Sizes) -> int:
-    """x R in every round."""
-    return 2 * x.rounds * heads(x) * x.t * x.d * x.half
+    """x R in every round; of tiles in full."""
+    if not x.tiles:
+        return 2 * x.rounds * heads(x) * x.t * x.d * x.half
+    columns = -(-x.half // x.tiles["bk"]) * x.tiles["bk"]
+    return 2 * x.rounds * token_blocks(x) * x.tiles["bt"] * columns * x.tiles["bd"]
+
+
+def hash_bytes(x: Sizes) -> int:
+    """What grows with half: rotations, which a block of tokens reads, and x R by operators."""
+    if x.tiles:
+        return x.rounds * token_blocks(x) * x.d * x.half * x.item
+    return x.rounds * (x.d + 4 * heads(x) * x.t) * x.half * x.wide
 
 
 def chunks(x: Sizes) -> tuple[Array, Array]:
@@ -74,10 +84,8 @@ def token_blocks(x: Sizes) -> int:
 
 def tiled_flops(x: Sizes) -> int:
     """Tiles in full, with heads padded to bd and bdv."""
-    columns = -(-x.half // x.tiles["bk"]) * x.tiles["bk"]
-    hashed = token_blocks(x) * x.tiles["bt"] * columns * x.tiles["bd"]
     pairs = visited_tiles(x) * x.tiles["br"] * x.tiles["bc"]
-    return 2 * x.rounds * (hashed + pairs * (x.tiles["bd"] + x.tiles["bdv"]))
+    return hash_flops(x) + 2 * x.rounds * pairs * (x.tiles["bd"] + x.tiles["bdv"])
 
 
 def tiled_exps(x: Sizes) -> int:
@@ -91,7 +99,7 @@ def tiled_traffic(x: Sizes) -> int:
     with the keys and values of its window; and once more, beside v, to be merged. A pair is looked
     up in all rounds up to its own, unless duplicates are counted."""
     tokens, (own, keys) = heads(x) * x.t, chunks(x)
-    hashed = tokens * x.d * x.item + token_blocks(x) * x.d * x.half * x.item + tokens * CODE
+    hashed = tokens * x.d * x.item + tokens * CODE
     blocks = -(-own // x.tiles["br"])
     read = heads(x) * int((blocks * keys).sum())
     window = tokens * (2 * CODE + x.d * x.item) + read * (2 * CODE + (x.d + x.dv) * x.item)
@@ -100,7 +108,8 @@ def tiled_traffic(x: Sizes) -> int:
     looked_up = before * (passes + read) * CODE
     parts = 2 * tokens * (x.dv + 1) * x.wide
     merged = tokens * (x.d + x.dv) * x.item + output_bytes(x)
-    return x.rounds * (hashed + sorting_bytes(x) + window + parts) + looked_up + merged
+    every = hashed + sorting_bytes(x) + window + parts
+    return hash_bytes(x) + x.rounds * every + looked_up + merged
 
 
 def sorting_bytes(x: Sizes) -> int:
@@ -135,7 +144,7 @@ def flops(x: Sizes) -> int:
 
 def useful_flops(x: Sizes) -> int:
     """Hashing, and one key for each token: how many share its bucket only the data know."""
-    return hash_flops(x) + 2 * heads(x) * x.t * (x.d + x.dv)
+    return hash_flops(x.with_tiles()) + 2 * heads(x) * x.t * (x.d + x.dv)
 
 
 def exps(x: Sizes) -> int:
@@ -170,14 +179,14 @@ def operator_traffic(x: Sizes) -> int:
     before = 0 if x.options.get("duplicates") == "counted" else x.rounds * (x.rounds - 1) // 2
     every = hashing_bytes(x) + ordering_bytes(x) + attention_bytes(x)
     masks = (x.rounds + before) * mask_bytes(x) + 3 * before * scores(x)
-    return x.rounds * every + masks + lengths_and_merge_bytes(x)
+    return hash_bytes(x) + x.rounds * every + masks + lengths_and_merge_bytes(x)
 
 
 def hashing_bytes(x: Sizes) -> int:
-    """x R is written, its absolute values are made and searched, and its sign is looked up."""
+    """Beside x R, its absolute values and their search: tokens are read, and the sign of the
+    largest is looked up."""
     tokens = heads(x) * x.t
-    words = tokens * x.d + x.d * x.half + 4 * tokens * x.half + 4 * tokens
-    return words * x.wide + tokens * (4 * INDEX + 2)
+    return tokens * ((x.d + 4) * x.wide + 4 * INDEX + 2)
 
 
 def ordering_bytes(x: Sizes) -> int:
