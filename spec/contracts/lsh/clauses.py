@@ -7,7 +7,7 @@ from kernelproof.spec.contracts.integrity import layout_clause, repeat_clause
 from kernelproof.spec.contracts.lsh.collisions import COLLISIONS
 from kernelproof.spec.contracts.lsh.costs import hash_bytes, hash_flops
 from kernelproof.spec.contracts.lsh.properties import PROPERTIES
-from kernelproof.spec.language import Clause, Growth
+from kernelproof.spec.language import Clause, Formula, Growth, Metric
 
 _SEMANTICS = (
     Clause(
@@ -161,6 +161,12 @@ _COSTS = cost_clauses(
     ),
 )
 
+_BESIDE = ", beside those of x R, which has t / 16 columns"
+_APART: dict[Metric, tuple[Formula | None, str]] = {
+    "exps": (None, ""),
+    "flops": (hash_flops, _BESIDE),
+    "traffic": (hash_bytes, _BESIDE),
+}
 _GROWTH = tuple(
     growth_clause(
         f"approximate.complexity.{metric}",
@@ -169,11 +175,7 @@ _GROWTH = tuple(
         at="b1.h1.t640.d16.rounds2.half40/default/normal",
         where=f" where chunks hold 16 tokens{words}",
     )
-    for metric, apart, words in (
-        ("exps", None, ""),
-        ("flops", hash_flops, ", beside those of x R, which has t / 16 columns"),
-        ("traffic", hash_bytes, ", beside those of x R, which has t / 16 columns"),
-    )
+    for metric, (apart, words) in _APART.items()
 )
 """Attention within chunks is linear. The t log t of the paper is the sort, whose comparisons are
 not counted; hashing into buckets in proportion to t is quadratic, and its closed form is taken off
