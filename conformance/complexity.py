@@ -98,13 +98,16 @@ def _end(residual: Callable[[float], float], best: float, reach: float, allowed:
 
 
 def closed_form(spec: Spec, clause: Clause) -> Fit:
-    """The exponent of the spec's own closed form, for the best tiles of the largest size."""
+    """The exponent of the spec's own closed form, for the best tiles of the largest size, without
+    what is apart."""
     assert clause.growth and clause.metric
     case = spec.case(f"{spec.domain.dtypes[0]}/{clause.core[0]}")
     points = [spec.sizes(point, dict(case.options)) for point in clause.growth.points(case)]
     best = spec.costs.best_tiles(points[-1])
     form, choose = getattr(spec.costs, clause.metric), clause.growth.tiles
-    counts = [form(x.with_tiles(**{**best, **(choose(x) if choose else {})})) for x in points]
+    tiled = [x.with_tiles(**{**best, **(choose(x) if choose else {})}) for x in points]
+    apart = clause.growth.apart or (lambda x: 0)
+    counts = [form(x) - apart(x) for x in tiled]
     return fit_exponent(clause.growth.sizes, counts, clause.growth.gap)
 
 

@@ -9,7 +9,7 @@ from kernelproof.conformance.capabilities import Capabilities
 from kernelproof.conformance.meters.counts import Counts
 from kernelproof.conformance.verdict import Verdict
 from kernelproof.spec.domain import Case
-from kernelproof.spec.language import Clause, Metric, Program, Step
+from kernelproof.spec.language import Clause, Formula, Metric, Program, Step
 
 _ARITHMETIC: tuple[Metric, ...] = ("flops", "exps", "operations", "additions")
 
@@ -130,6 +130,10 @@ class CostJudgement:
                 "that outputs depend on: work was skipped, or went past the meters"
             )
         return ""
+
+    def beside(self, apart: Formula | None) -> int:
+        """What was counted, without the closed form of a part."""
+        return self.measured - (apart(self._sizes) if apart else 0)
 
     @property
     def measured(self) -> int:

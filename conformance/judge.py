@@ -118,7 +118,7 @@ class Judge:
             budget = last.finding()
             if "verdict" in budget:
                 return {**budget, "message": f"{point.id}: {budget['message']}"}
-            measured.append(last.measured)
+            measured.append(last.beside(clause.growth.apart))
         return complexity.judge_growth(clause, measured)
 
     def _count(

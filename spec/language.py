@@ -269,6 +269,8 @@ class Growth:
         an implementation whose kernel offers such a configuration is asked.
     parts: axes that grow in proportion, each a whole part of the size: ``{"half": 16}``, one for
         every 16.
+    apart: a part of the count that grows otherwise, whose closed form is taken off each count
+        before its exponent is fitted: of LSH attention, hashing.
     """
 
     exponent: float
@@ -278,6 +280,7 @@ class Growth:
     tiles: Elements | None = None
     steps: str = ""
     parts: Mapping[str, int] = field(default_factory=dict)
+    apart: Formula | None = None
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip((0, *self.sizes), self.sizes, strict=False))

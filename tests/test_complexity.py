@@ -31,6 +31,8 @@ FLOPS, TRAFFIC = (
     for metric in ("flops", "traffic")
 )
 
+LSH = [c for c in load_spec("approximate.lsh").clauses if c.growth]
+
 
 # The fit ------------------------------------------------------------------------------------------
 
@@ -167,6 +169,19 @@ def test_work_of_another_power_is_beyond_its_budget_at_the_first_size(growing):
     result = growing("whole product per row", FLOPS)
     assert (result.verdict, result.clause) == ("fail", "matmul.complexity.flops")
     assert "m16.k16.n16/default/normal: 131,072 FLOPs of products: at most 8,273" in result.message
+
+
+@pytest.mark.parametrize("clause", LSH, ids=lambda clause: clause.metric)
+def test_dense_attention_under_the_mask_of_its_buckets_is_beyond_the_work_of_lsh(growing, clause):
+    result = growing("dense under its mask", clause, small=False)
+    assert result.verdict == "fail"
+    assert "at most" in result.message
+
+
+@pytest.mark.parametrize("clause", LSH, ids=lambda clause: clause.metric)
+def test_counts_of_all_pairs_or_of_t_log_t_are_not_linear(clause):
+    for counts in ([64 * t * t for t in SIZES], [round(1000 * t * np.log2(t)) for t in SIZES]):
+        assert judge_growth(clause, counts)["verdict"] == "fail"
 
 
 def test_work_that_is_too_much_at_one_size_alone_fails(growing):

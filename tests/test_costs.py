@@ -437,12 +437,14 @@ BY_OPERATORS = [
     ("torch-linformer", "float32/b2.h2.t100.d32.dv24.r20/default/normal"),
     ("torch-linformer", "float64/b1.h1.t7.d8.r1/scale-0.05/normal"),
     ("torch-linformer", "bfloat16/b1.h2.t70.d16.r24/default/normal"),
+    ("torch-linformer", "float32/b2.h2.t2800.d8.r100/default/normal"),  # in blocks of queries
     (
         "torch-lsh",
         "float32/b2.h3.t100.d16.dv24.rounds3.half8/causal-top-left+duplicates-counted/normal",
     ),
     ("torch-lsh", "float64/b1.h2.t64.d16.rounds4.half4/default/normal"),
     ("torch-lsh", "bfloat16/b1.h2.t50.d24.dv40.rounds2.half5/default/normal"),
+    ("torch-lsh", "float32/b2.h8.t300.d8.rounds2.half4/default/normal"),  # in blocks of chunks
 ]
 
 

@@ -8,7 +8,8 @@
     relu        phi(x) = max(W x, 0)
 
 over all keys j, or under causal over j <= i. Exponents are lowered by their largest, of each query
-and of all keys of a head, which cancels, as 1/sqrt(r) and all constants of phi do.
+and of all keys of a head, which cancels, as 1/sqrt(r) and all constants of phi do. A query whose
+weights are all zero, as relu makes them, has out = 0, like a row of softmax attention without keys.
 """
 
 from __future__ import annotations
@@ -53,9 +54,10 @@ def performer(
 
 
 def attended(weights: Array, v: Array, causal: str | None) -> tuple[Array, Array]:
-    """The weights that are seen, b h t t, and the mean of v: b h t dv that they make."""
+    """The weights that are seen, b h t t, and the mean of v: b h t dv that they make, or 0."""
     seen = weights if causal is None else np.tril(weights)
-    return seen, seen @ v / seen.sum(-1, keepdims=True)
+    total = seen.sum(-1, keepdims=True)
+    return seen, seen @ v / np.where(total == 0, 1, total)
 
 
 def lifted(x: Array, features: Array, kind: str, over: Any) -> Array:

@@ -54,3 +54,20 @@ def endless(a: Tensor, b: Tensor) -> Tensor:
 def hidden(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """An operator that shows nothing of its traffic."""
     return torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+
+@implementation("approximate.lsh", name="dense under its mask", dtypes=["float32"])
+def dense(qk: Tensor, v: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention of all tokens to all, under a mask of the pairs that some round allows."""
+    t, half = qk.shape[-2], rotations.shape[-1]
+    turned = qk[:, :, None] @ rotations
+    bucket = torch.cat([turned, -turned], -1).argmax(-1)
+    chunk = bucket.argsort(dim=-1, stable=True).argsort(-1) // -(-t // half)
+    behind = chunk[..., :, None] - chunk[..., None, :]
+    near = (bucket[..., :, None] == bucket[..., None, :]) & (behind >= 0) & (behind <= 1)
+    itself = torch.eye(t, dtype=torch.bool)
+    others = near.any(2) & ~itself
+    allowed = others | (~others.any(-1, keepdim=True) & itself)
+    keys = qk / torch.linalg.vector_norm(qk, dim=-1, keepdim=True)
+    scores = (qk @ keys.mT / qk.shape[-1] ** 0.5).masked_fill(~allowed, -torch.inf)
+    return torch.softmax(scores, -1) @ v, torch.logsumexp(scores, -1)

@@ -44,7 +44,9 @@ def weighed(exact: FeatureAttention, rounded: Arithmetic) -> dict[str, Tensor]:
 
 
 def _divided(sums: Tensor, rounded: Arithmetic) -> dict[str, Tensor]:
-    return {"out": rounded("out", rounded("result", sums[..., :-1] / sums[..., -1:]))}
+    total = sums[..., -1:]
+    result = rounded("result", sums[..., :-1] / total.masked_fill(total == 0, 1))
+    return {"out": rounded("out", result)}
 
 
 def _tensor(x: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""LSH attention, operator by operator: all chunks of a round at once, rounds one after another."""
+"""LSH attention, operator by operator: some chunks of a round at once, rounds one by one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from kernelproof.impls.registration import implementation
+
+BLOCK = 1 << 19
+"""Scores that are made at once, and stay in a cache."""
+
+LOG2_E, LN_2 = math.log2(math.e), math.log(2)
+"""Logits are in base 2: libraries' exp takes many times as long where it underflows."""
 
 
 @implementation(
@@ -30,106 +36,124 @@ def lsh(
     wide = torch.promote_types(qk.dtype, torch.float32)
     if not b * h * t:
         return torch.empty_like(v), torch.empty(b, h, t, dtype=wide, device=qk.device)
-    queries, values = qk.reshape(b * h, t, d).to(wide), v.reshape(b * h, t, dv).to(wide)
-    length = torch.linalg.vector_norm(queries, dim=-1, keepdim=True)
-    keys = queries / length.mul_(math.sqrt(d))
-    size = -(-t // half)
+    # the tokens of all heads in one sequence, whose buckets are apart
+    x, values = qk.reshape(b * h * t, d).to(wide), v.reshape(b * h * t, dv).to(wide)
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    keys = x / length.mul_(math.sqrt(d) * LN_2)
+    hidden = _never_seen(-(-t // half), causal, x.device)
     codes: list[Tensor] = []
     parts: list[tuple[Tensor, Tensor]] = []
     for rotation in rotations.to(wide):
-        bucket = hash_tokens(queries, rotation)
-        order = bucket.argsort(dim=-1, stable=True)
-        place = order.argsort(-1)
-        codes.append(_codes(bucket, place, size))
-        before = [] if duplicates == "counted" else codes[:-1]
-        out, lse = _attend(queries, keys, values, _windows(order, size), codes[-1], before, causal)
-        parts.append((_returned(out, place), _returned(lse, place)[..., None]))
-    out, lse = _merge(*(torch.stack(each) for each in zip(*parts, strict=True)))
+        order, code = _sorted(hash_tokens(x, rotation), t, half)
+        before = [] if duplicates == "counted" else codes
+        parts.append(_attend(x, keys, values, order, [code, *before], hidden))
+        codes.append(code)
+    out, lse = _merge(*map(list, zip(*parts, strict=True)))
     alone = lse == -math.inf
-    own = (queries * keys).sum(-1, keepdim=True)
+    own = (x * keys).sum(-1)
     if duplicates == "counted":
-        own += math.log(rounds)
-    out, lse = torch.where(alone, values, out), torch.where(alone, own, lse)
+        own += math.log2(rounds)
+    out, lse = torch.where(alone[:, None], values, out), torch.where(alone, own, lse).mul_(LN_2)
     return out.view(b, h, t, dv).to(qk.dtype), lse.view(b, h, t)
 
 
 def hash_tokens(x: Tensor, rotation: Tensor) -> Tensor:
-    """argmax [x R; -x R] of x: n t d and R: d half: n t."""
+    """argmax [x R; -x R] of x: n d and R: d half: n. It has the largest absolute value."""
     turned = x @ rotation
-    return torch.cat([turned, -turned], -1).argmax(-1)
+    _, column = turned.abs().max(-1)
+    below = turned.gather(-1, column[:, None])[:, 0] < 0
+    return column.add_(below, alpha=rotation.shape[-1])
 
 
-def _codes(bucket: Tensor, place: Tensor, size: int) -> Tensor:
-    """A number for bucket and chunk, n t: of tokens that a round allows each other it is equal, or
-    that of the query is one more. There is one of a token that is none, behind the last."""
-    chunks = -(-place.shape[-1] // size)
-    code = (bucket * (chunks + 1)).add_(place // size)
-    return pad(code.to(torch.int32), (0, 1), value=-4)
+def _never_seen(size: int, causal: str | None, device: torch.device) -> Tensor:
+    """Which places of a window no token of its chunk attends to: size 2*size, its own at least.
 
-
-def _windows(order: Tensor, size: int) -> Tensor:
-    """Positions of the tokens of each chunk, behind those of the one before: n chunks 2*size.
-
-    What fills up the last chunk, and stands before the first, is the token that is none.
+    A bucket is sorted by position: what stands behind a token comes later.
     """
-    t = order.shape[-1]
-    return pad(order, (size, -t % size), value=t).unfold(-1, 2 * size, size)
+    places = torch.arange(2 * size, device=device)
+    own = places[size:, None]
+    return places == own if causal is None else places >= own
+
+
+def _sorted(bucket: Tensor, t: int, half: int) -> tuple[Tensor, Tensor]:
+    """Tokens by place, in whole chunks of ceil(t / half) per head, and a code of each token.
+
+    Of tokens that a round allows each other codes are equal, or that of the query is one more: they
+    are made of bucket and chunk, and differ in heads that are neighbours. A chunk in front, and
+    places that fill up the last one of a head, have the token that is none, behind the last.
+    """
+    n, size = len(bucket), -(-t // half)
+    place = torch.arange(n, device=bucket.device)
+    head = place.div(t, rounding_mode="floor")
+    key, order = bucket.add_(head, alpha=2 * half).to(torch.int32).sort(stable=True)
+    chunk = place.sub_(head, alpha=t).floor_divide_(size)
+    code = chunk.add_(key.remainder_(4 * half), alpha=-(-t // size) + 1)
+    by_token = torch.full((n + 1,), -4, dtype=torch.int32, device=bucket.device)
+    by_token[order] = code.to(torch.int32)
+    whole = pad(order.view(-1, t), (0, -t % size), value=n)
+    return pad(whole.flatten(), (size, 0), value=n), by_token
 
 
 def _attend(
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    windows: Tensor,
-    code: Tensor,
-    before: list[Tensor],
-    causal: str | None,
+    x: Tensor, keys: Tensor, values: Tensor, order: Tensor, codes: list[Tensor], hidden: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Attention in one round to the others that it allows and no round before does.
 
-    queries, keys: n t d; values: n t dv; windows: n chunks 2*size, the tokens that a chunk sees, of
-    which it is the second half. Returns out: n chunks size dv and lse: n chunks size.
+    x, keys: n d; values: n dv; order: tokens by place, behind a chunk of none; codes: of this round
+    first. Returns out: n dv and lse: n.
     """
-    size = windows.shape[-1] // 2
-    i, j = windows[..., size:, None], windows[..., None, :]
-    hidden = i == j if causal is None else i <= j
-    hidden |= ~_allowed(code, windows)
-    for each in before:
-        hidden |= _allowed(each, windows)
-    rows = windows.clamp(max=keys.shape[1] - 1)
-    seen = _rows(keys, rows)
-    scores = (_rows(queries, rows[..., size:]) @ seen.mT).masked_fill_(hidden, -math.inf)
-    lse = torch.logsumexp(scores, -1)
-    weights = scores.sub_(_finite(lse)[..., None]).exp_()
-    return weights @ _rows(values, rows), lse
+    (n, dv), size = values.shape, len(hidden)
+    out, lse = values.new_empty(n + 1, dv), values.new_empty(n + 1)
+    step = max(1, BLOCK // hidden.numel()) * size
+    for start in range(0, len(order) - size, step):
+        seen = order[start : start + step + size]
+        rows = seen.clamp(max=n - 1)
+        queries = x.index_select(0, rows[size:]).view(-1, size, x.shape[-1])
+        scores = queries @ keys.index_select(0, rows).unfold(0, 2 * size, size)
+        scores.masked_fill_(_hidden(codes, seen, hidden), -math.inf)
+        top = _finite(scores.amax(-1, keepdim=True))
+        weights = scores.sub_(top).exp2_()
+        # 1 at least, where any is seen
+        total = weights.sum(-1, keepdim=True)
+        part = weights @ values.index_select(0, rows).unfold(0, 2 * size, size).mT
+        part /= total.clamp(min=1)
+        out.index_copy_(0, seen[size:], part.view(-1, dv))
+        lse.index_copy_(0, seen[size:], total.log2_().add_(top).view(-1))
+    return out[:-1], lse[:-1]
 
 
-def _allowed(code: Tensor, windows: Tensor) -> Tensor:
-    """Which tokens of its window each token of a chunk may attend to in the round of a code."""
-    each = _rows(code, windows)
-    behind = each[..., each.shape[-1] // 2 :, None] - each[..., None, :]
+def _hidden(codes: list[Tensor], seen: Tensor, never: Tensor) -> Tensor:
+    """What tokens do not attend to in the first of these rounds: what it does not allow, or a later
+    one does."""
+    own, *others = (_allowed(code.index_select(0, seen), len(never)) for code in codes)
+    hidden = own.logical_not_().logical_or_(never)
+    for each in others:
+        hidden |= each
+    return hidden
+
+
+def _allowed(code: Tensor, size: int) -> Tensor:
+    """Which tokens of its window each token of a chunk may attend to: chunks size 2*size."""
+    behind = code[size:].view(-1, size, 1) - code.unfold(0, 2 * size, size)[:, None]
     return behind.bitwise_right_shift_(1) == 0  # 0 or 1
 
 
-def _rows(x: Tensor, index: Tensor) -> Tensor:
-    """Rows of x: n t ... by index: n chunks size."""
-    return x[torch.arange(len(x), device=x.device)[:, None, None], index]
+def _merge(outs: list[Tensor], lses: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """out = sum_r 2^(lse_r - lse) out_r and lse = log2 sum_r 2^lse_r, of rounds in n dv and n.
 
-
-def _returned(x: Tensor, place: Tensor) -> Tensor:
-    """Rows of x: n chunks size ... in the order of the tokens, whose places are place: n t."""
-    return _rows(x.flatten(1, 2), place[:, None])[:, 0]
-
-
-def _merge(out: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
-    """out = sum_r e^(lse_r - lse) out_r and lse = log sum_r e^lse_r.
-
-    Of out: rounds n t dv and lse: rounds n t 1; who is alone in all has out = 0 and lse = -inf.
+    Who is alone in all has out = 0 and lse = -inf.
     """
-    whole = torch.logsumexp(lse, 0)
-    return (torch.exp(lse - _finite(whole)) * out).sum(0), whole
+    rounds = torch.stack(lses)
+    top = _finite(rounds.amax(0))
+    shares = rounds.sub_(top).exp2_()
+    total = shares.sum(0)
+    shares /= total.clamp(min=1)
+    out = torch.zeros_like(outs[0])
+    for part, share in zip(outs, shares, strict=True):
+        out.addcmul_(part, share[:, None])
+    return out, total.log2_().add_(top)
 
 
-def _finite(lse: Tensor) -> Tensor:
-    """What to subtract from logits of that lse: 0 where there is none."""
-    return lse.masked_fill(lse == -math.inf, 0.0)
+def _finite(logits: Tensor) -> Tensor:
+    """What to subtract from logits of that size: 0 where there are none."""
+    return logits.masked_fill(logits == -math.inf, 0.0)

@@ -39,7 +39,9 @@ def performer(
     ones = torch.ones((*v.shape[:-1], 1), dtype=wide, device=v.device)
     values = torch.cat([v.to(wide), ones], -1)
     sums = rows @ (keys.mT @ values) if causal is None else prefix_sums(rows, keys, values)
-    return (sums[..., :-1] / sums[..., -1:]).to(q.dtype)
+    total = sums[..., -1:]
+    # weights of relu may all be 0, and so is out
+    return (sums[..., :-1] / total.masked_fill(total == 0, 1)).to(q.dtype)
 
 
 def lifted(x: Tensor, w: Tensor, kind: str, over: tuple[int, ...]) -> Tensor:

@@ -1,12 +1,16 @@
 """Closed forms of attention over projected keys, all of them linear in t.
 
 Products: both projections, r t per column, and attention of t queries over r keys. Operators move
-S five times: written, read and written by the softmax, and read as P; and q once more, scaled.
+S four times: written, read and written by the softmax, and read as P. Every block of queries reads
+what is projected, and is copied to its place in out.
 """
 
 from __future__ import annotations
 
 from kernelproof.spec.language import WORKSPACE, Costs, Sizes
+
+BLOCK = 1 << 20
+"""Scores that are made at once."""
 
 
 def _flops(x: Sizes) -> int:
@@ -30,11 +34,18 @@ def _compulsory(x: Sizes) -> int:
     return (sum(_reads(x).values()) + x.b * x.h * x.t * x.dv) * x.item
 
 
+def _rows(x: Sizes) -> int:
+    """Queries of every head that are answered at once."""
+    return max(1, min(x.t, BLOCK // max(1, x.b * x.h * x.r)))
+
+
 def _traffic(x: Sizes) -> int:
     heads = x.b * x.h
     inputs = heads * x.t * (2 * x.d + x.dv) + 2 * x.r * x.t
     out, projected = heads * x.t * x.dv, heads * x.r * (x.d + x.dv)
-    words = inputs + 2 * heads * x.t * x.d + 2 * projected + 4 * heads * x.t * x.r + out
+    blocks = -(-x.t // _rows(x))
+    words = inputs + (1 + blocks) * projected + 2 * heads * x.r * x.d
+    words += 4 * heads * x.t * x.r + 3 * out
     if x.item == x.wide:
         return words * x.wide
     # inputs are read narrow and written wide, out read wide and written narrow
@@ -42,10 +53,11 @@ def _traffic(x: Sizes) -> int:
 
 
 def _memory(x: Sizes) -> int:
-    """S and P, each with one temporary; scaled and converted inputs, what is projected, and out."""
+    """S and P of a block, and its part of out; converted inputs, what is projected, and out."""
     heads = x.b * x.h
-    rows = heads * x.t * (4 * x.r + 4 * x.d + 3 * x.dv) + 2 * x.r * x.t
-    return (rows + 3 * heads * x.r * (x.d + x.dv)) * x.wide + WORKSPACE
+    block = heads * _rows(x) * (2 * x.r + x.dv)
+    rows = heads * x.t * (2 * x.d + 3 * x.dv) + 2 * x.r * x.t
+    return (block + rows + 2 * heads * x.r * (x.d + x.dv)) * x.wide + WORKSPACE
 
 
 LINFORMER_COSTS = Costs(

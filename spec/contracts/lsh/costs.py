@@ -3,8 +3,8 @@
 A round hashes b h t tokens against d x half numbers, sorts them, and cuts them into chunks, each of
 which meets itself and the one before: 2 size keys, of which the first chunk, and a last one that is
 not whole, fill up the rest. With a fixed size of chunks attention is linear in t; hashing is not,
-where half grows in proportion: it takes t^2 d / size products beside the 4 t size (d + dv). Sorting
-takes none.
+where half grows in proportion: it takes 2 t^2 d / size FLOPs beside the 4 t size (d + dv) of
+products. Sorting takes none.
 
 With tiles, a program hashes bt tokens against bk columns at a time, or holds br rows of one chunk
 and visits its window in tiles of bc keys.
@@ -24,6 +24,9 @@ Array = npt.NDArray[np.int64]
 
 INDEX, CODE = 8, 4
 """Bytes of a position, and of what stands for bucket and chunk."""
+
+BLOCK = 1 << 19
+"""Scores that are made at once, where no tile says how many."""
 
 
 def heads(x: Sizes) -> int:
@@ -47,8 +50,18 @@ def scores(x: Sizes) -> int:
 
 
 def hash_flops(x: Sizes) -> int:
-    """x R in every round."""
-    return 2 * x.rounds * heads(x) * x.t * x.d * x.half
+    """x R in every round; of tiles in full."""
+    if not x.tiles:
+        return 2 * x.rounds * heads(x) * x.t * x.d * x.half
+    columns = -(-x.half // x.tiles["bk"]) * x.tiles["bk"]
+    return 2 * x.rounds * token_blocks(x) * x.tiles["bt"] * columns * x.tiles["bd"]
+
+
+def hash_bytes(x: Sizes) -> int:
+    """What grows with half: rotations, which a block of tokens reads, and x R by operators."""
+    if x.tiles:
+        return x.rounds * token_blocks(x) * x.d * x.half * x.item
+    return x.rounds * (x.d + 4 * heads(x) * x.t) * x.half * x.wide
 
 
 def chunks(x: Sizes) -> tuple[Array, Array]:
@@ -71,10 +84,8 @@ def token_blocks(x: Sizes) -> int:
 
 def tiled_flops(x: Sizes) -> int:
     """Tiles in full, with heads padded to bd and bdv."""
-    columns = -(-x.half // x.tiles["bk"]) * x.tiles["bk"]
-    hashed = token_blocks(x) * x.tiles["bt"] * columns * x.tiles["bd"]
     pairs = visited_tiles(x) * x.tiles["br"] * x.tiles["bc"]
-    return 2 * x.rounds * (hashed + pairs * (x.tiles["bd"] + x.tiles["bdv"]))
+    return hash_flops(x) + 2 * x.rounds * pairs * (x.tiles["bd"] + x.tiles["bdv"])
 
 
 def tiled_exps(x: Sizes) -> int:
@@ -88,7 +99,7 @@ def tiled_traffic(x: Sizes) -> int:
     with the keys and values of its window; and once more, beside v, to be merged. A pair is looked
     up in all rounds up to its own, unless duplicates are counted."""
     tokens, (own, keys) = heads(x) * x.t, chunks(x)
-    hashed = tokens * x.d * x.item + token_blocks(x) * x.d * x.half * x.item + tokens * CODE
+    hashed = tokens * x.d * x.item + tokens * CODE
     blocks = -(-own // x.tiles["br"])
     read = heads(x) * int((blocks * keys).sum())
     window = tokens * (2 * CODE + x.d * x.item) + read * (2 * CODE + (x.d + x.dv) * x.item)
@@ -97,7 +108,8 @@ def tiled_traffic(x: Sizes) -> int:
     looked_up = before * (passes + read) * CODE
     parts = 2 * tokens * (x.dv + 1) * x.wide
     merged = tokens * (x.d + x.dv) * x.item + output_bytes(x)
-    return x.rounds * (hashed + sorting_bytes(x) + window + parts) + looked_up + merged
+    every = hashed + sorting_bytes(x) + window + parts
+    return hash_bytes(x) + x.rounds * every + looked_up + merged
 
 
 def sorting_bytes(x: Sizes) -> int:
@@ -132,14 +144,14 @@ def flops(x: Sizes) -> int:
 
 def useful_flops(x: Sizes) -> int:
     """Hashing, and one key for each token: how many share its bucket only the data know."""
-    return hash_flops(x) + 2 * heads(x) * x.t * (x.d + x.dv)
+    return hash_flops(x.with_tiles()) + 2 * heads(x) * x.t * (x.d + x.dv)
 
 
 def exps(x: Sizes) -> int:
-    """Of each score one for lse and one for its weight; two of each token and round that merge."""
+    """One of each score, and one of each token and round that merge."""
     if x.tiles:
         return tiled_exps(x)
-    return 2 * x.rounds * (scores(x) + heads(x) * x.t)
+    return x.rounds * (scores(x) + heads(x) * x.t)
 
 
 def needed_elements(x: Sizes) -> Mapping[str, int]:
@@ -164,50 +176,62 @@ def operator_traffic(x: Sizes) -> int:
     once. A pair is taken by the first round that allows it: each round looks at all before it."""
     if not heads(x):
         return 0
-    counted = x.options.get("duplicates") == "counted"
-    masks = x.rounds if counted else x.rounds * (x.rounds + 1) // 2
-    every = hashing_bytes(x) + attention_bytes(x) + returned_bytes(x)
-    return x.rounds * every + masks * mask_bytes(x) + lengths_and_merge_bytes(x, counted)
+    before = 0 if x.options.get("duplicates") == "counted" else x.rounds * (x.rounds - 1) // 2
+    every = hashing_bytes(x) + ordering_bytes(x) + attention_bytes(x)
+    masks = (x.rounds + before) * mask_bytes(x) + 3 * before * scores(x)
+    return hash_bytes(x) + x.rounds * every + masks + lengths_and_merge_bytes(x)
 
 
 def hashing_bytes(x: Sizes) -> int:
-    """x R is written, negated, joined with its negative and searched: nine passes. Buckets are
-    sorted, and sorted back, and made codes of bucket and chunk: fifteen."""
+    """Beside x R, its absolute values and their search: tokens are read, and the sign of the
+    largest is looked up."""
     tokens = heads(x) * x.t
-    turned = (tokens * x.d + x.d * x.half + 9 * tokens * x.half) * x.wide
-    return turned + 15 * tokens * INDEX + (3 * tokens + heads(x)) * CODE
+    return tokens * ((x.d + 4) * x.wide + 4 * INDEX + 2)
+
+
+def ordering_bytes(x: Sizes) -> int:
+    """Buckets of all heads are sorted; codes are made of bucket and chunk, and returned to their
+    tokens; the order is filled up to whole chunks, behind one of none."""
+    tokens = heads(x) * x.t
+    order = 18 * tokens + 3 * places(x) + size_of(x)
+    return order * INDEX + (10 * tokens + 1) * CODE
+
+
+def blocks(x: Sizes) -> int:
+    """As many chunks at once as make ``BLOCK`` scores."""
+    pairs = 2 * size_of(x) ** 2
+    return -(-scores(x) // (max(1, BLOCK // pairs) * pairs))
+
+
+def visited(x: Sizes) -> int:
+    """Places that blocks read, each with the chunk before it."""
+    return places(x) + blocks(x) * size_of(x)
 
 
 def mask_bytes(x: Sizes) -> int:
-    """Codes are gathered and subtracted; what is 0 or 1 is found, and joined to the mask."""
-    gathered = 2 * (heads(x) + places(x)) * INDEX + 7 * places(x) * CODE
-    return gathered + scores(x) * (4 * CODE + 4)
+    """Codes are gathered and subtracted, and what is 0 or 1 is found."""
+    gathered = visited(x) * (INDEX + 2 * CODE)
+    return gathered + 3 * places(x) * CODE + scores(x) * (4 * CODE + 1)
 
 
 def attention_bytes(x: Sizes) -> int:
-    """Windows are filled up and compared, rows gathered by them; S is written, masked, read for
-    lse, shifted, made P and read: nine passes, and four of masks."""
-    rows, pairs = places(x), scores(x)
-    compared = heads(x) * (x.t + size_of(x)) + 8 * rows
-    gathered = 6 * heads(x) + 5 * rows
-    moved = rows * (9 * x.d + 7 * x.dv + 5) + 9 * pairs
-    return (compared + gathered) * INDEX + moved * x.wide + 4 * pairs + 2 * rows
+    """Rows are gathered; S is written, masked, searched for its largest, shifted, made P, summed
+    and read: ten passes, and five of the mask, which a block joins with what is never seen."""
+    rows, pairs, read = places(x), scores(x), visited(x)
+    moved = rows * (5 * x.d + 7 * x.dv + 16) + 2 * read * (x.d + x.dv) + 10 * pairs
+    masks = 5 * pairs + 2 * rows + 2 * blocks(x) * size_of(x) ** 2
+    return (4 * read + 3 * rows) * INDEX + moved * x.wide + masks
 
 
-def returned_bytes(x: Sizes) -> int:
-    """out and lse of a round, in the order of the tokens."""
-    tokens = heads(x) * x.t
-    return 2 * (2 * heads(x) + tokens) * INDEX + 2 * tokens * (x.dv + 1) * x.wide
-
-
-def lengths_and_merge_bytes(x: Sizes, counted: bool) -> int:
-    """Keys are made of tokens; results of rounds are joined, weighed and summed, those of lone
-    tokens put in their place. What is narrower is converted."""
-    tokens = heads(x) * x.t
-    keys = 7 * x.d + 4 * x.dv + 14 + 2 * counted
-    merged = x.rounds * (5 * x.dv + 8)
+def lengths_and_merge_bytes(x: Sizes) -> int:
+    """Keys are made of tokens; what is never seen is found; results of rounds are weighed and
+    summed, those of lone tokens put in their place. What is narrower is converted."""
+    tokens, size = heads(x) * x.t, size_of(x)
+    keys = 7 * x.d + 4 * x.dv + 25 + 2 * (x.options.get("duplicates") == "counted")
+    merged = x.rounds * (3 * x.dv + 11)
     converted = tokens * (x.d + 2 * x.dv) + x.rounds * x.d * x.half if x.item < x.wide else 0
-    return tokens * ((keys + merged) * x.wide + 5) + converted * (x.item + x.wide)
+    never = 5 * size * INDEX + 2 * size**2
+    return tokens * ((keys + merged) * x.wide + 5) + converted * (x.item + x.wide) + never
 
 
 def cap(x: Sizes) -> int:
@@ -217,13 +241,14 @@ def cap(x: Sizes) -> int:
 
 
 def memory(x: Sizes) -> int:
-    """Nothing of size t x t: keys, x R, and the results of all rounds; of one round S and a
-    temporary, codes and masks of its pairs, and rows that chunks gather."""
-    tokens = heads(x) * x.t
-    made = tokens * (3 * x.d + 2 * x.dv + 4 * x.half + 2 * x.rounds * (x.dv + 1))
-    gathered = places(x) * (3 * x.d + 2 * x.dv)
-    positions = (8 + x.rounds) * tokens * INDEX + 5 * places(x) * INDEX
-    return (made + gathered + 2 * scores(x)) * x.wide + 5 * scores(x) + positions + WORKSPACE
+    """Nothing of size t x t: keys, x R, and the results of all rounds; of one block S and a
+    temporary, codes and masks of its pairs, and rows that its chunks gather."""
+    tokens, size = heads(x) * x.t, size_of(x)
+    made = tokens * (3 * x.d + 3 * x.dv + 3 * x.half + x.rounds * (x.dv + 3) + 8)
+    pairs = min(scores(x), max(BLOCK, 2 * size**2))
+    gathered = (pairs // (2 * size) + size) * (2 * x.d + 3 * x.dv)
+    positions = 8 * tokens * INDEX + x.rounds * tokens * CODE + 4 * places(x) * INDEX
+    return (made + gathered + 2 * pairs) * x.wide + (2 * CODE + 3) * pairs + positions + WORKSPACE
 
 
 LSH = Costs(

@@ -8,7 +8,7 @@ sums over features and keys in any order and in chunks included, with l_i = sum_
 without linearisation: out^ - out = (dN - out dl) / (l + dl). Errors of the features themselves are
 those of W x, |x|^2 / 2 and an exponential. Weights of positive features are all above 0, and E is a
 small part of them; those of sines and cosines, or of relu, may cancel or vanish, and where |l_i| is
-not above (E 1)_i there is no bound.
+not above (E 1)_i there is no bound, unless all weights are zero for certain, E too: so is out then.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def mean_error(exact: FeatureAttention, off: Array, rounding: Rounding) -> Array
     tiny = exact.weights.shape[-1] * rounding.underflow
     moved = (off @ abs(exact.v) + row * abs(exact.out) + tiny) / np.where(left > 0, left, np.nan)
     moved = np.where(np.isnan(moved) & np.isfinite(exact.out), np.inf, moved)
+    moved = np.where((left == 0) & (row == 0), 0.0, moved)
     return np.asarray(moved + 3 * rounding.accumulate * (abs(exact.out) + moved))
 
 

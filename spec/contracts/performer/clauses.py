@@ -12,6 +12,7 @@ _COUNTED = (
     "b2.h2.t100.d32.dv24.r48/default/normal",
     "b1.h2.t130.d16.r32/kind-hyperbolic+causal-top-left/small",
 )
+_RELU_CAUSAL = "kind-relu+causal-top-left"
 _OTHER_KINDS = ("b1.h1.t90.d16.r32/kind-trig/small", "b1.h1.t90.d16.r32/kind-relu/small")
 
 PERFORMER_CLAUSES = (
@@ -66,6 +67,14 @@ PERFORMER_CLAUSES = (
         "Nothing is added to the features or to the normaliser.",
         "semantics",
         smoke=("b1.h2.t40.d32.r32/default/large",),
+    ),
+    Clause(
+        "approximate.zero-weights",
+        "A query whose weights are all zero, as those of relu may be, gives out = 0, like a row "
+        "without a key in softmax attention.",
+        "semantics",
+        smoke=[f"b1.h2.t40.d16.r24/{o}/opposite" for o in ("kind-relu", _RELU_CAUSAL)],
+        core=(f"b2.h1.t150.d32.dv24.r40/{_RELU_CAUSAL}/opposite",),
     ),
     Clause(
         "approximate.shape.ragged",

@@ -203,13 +203,14 @@ def _operator_traffic(x: Sizes) -> int:
         words += sum(heads * _chunk_words(c, m, columns) for c in _chunks(x)) + heads * m * columns
     else:
         words += heads * (2 * x.t * (m + columns) + 2 * m * columns)
-    words += heads * x.t * (columns + x.dv)  # the quotient
+    words += heads * x.t * (columns + x.dv + 3)  # the quotient, whose divisor is 1 where it was 0
+    zeros = 2 * heads * x.t
     inputs = heads * x.t * (2 * x.d + x.dv) + x.r * x.d
     if x.item == x.wide:
-        return words * x.wide
+        return words * x.wide + zeros
     # inputs are read narrow and written wide, out read wide and written narrow
     converted = inputs + heads * x.t * x.dv
-    return converted * x.item + (words + converted) * x.wide
+    return converted * x.item + (words + converted) * x.wide + zeros
 
 
 def _chunk_words(c: int, m: int, columns: int) -> int:

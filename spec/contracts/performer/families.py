@@ -36,18 +36,30 @@ def _growing(rng: Rng, x: Arrays, options: Options) -> None:
     x["k"] *= np.linspace(0, 2, x["k"].shape[-2])[:, None]
 
 
+def _opposite(rng: Rng, x: Arrays, options: Options) -> None:
+    """Coordinates of a token are all above 0 or all below, of the first keys below: as those of
+    features are above 0, relu makes zeros of them."""
+    for name in ("q", "k"):
+        x[name] = abs(x[name]) * rng.choice([-1.0, 1.0], (*x[name].shape[:-1], 1))
+    first = -(-x["k"].shape[-2] // 4)
+    x["k"][..., :first, :] = -abs(x["k"][..., :first, :])
+
+
 def _value_offset(rng: Rng, x: Arrays, options: Options) -> None:
     x["v"] = 0.1 * x["v"] + 100
 
 
-def _orthogonal(rng: Rng, shape: tuple[int, ...], family: Family) -> Any:
-    """Blocks of orthogonal rows, of the lengths of Gaussian ones."""
+def _features(rng: Rng, shape: tuple[int, ...], family: Family) -> Any:
+    """Blocks of orthogonal rows, of the lengths of Gaussian ones; of opposite tokens numbers above
+    0."""
+    if family.name == "opposite":
+        return abs(rng.standard_normal(shape))
     r, d = shape
     return features(rng.standard_normal((r, d)), np.sqrt(rng.chisquare(d, r))).features
 
 
 FAMILIES: Mapping[str, Family] = {
-    name: with_inputs(family, {"features": _orthogonal})
+    name: with_inputs(family, {"features": _features})
     for name, family in families(
         generic={
             "normal": ("independent standard normal numbers", _normal),
@@ -57,7 +69,11 @@ FAMILIES: Mapping[str, Family] = {
             "large": ("queries and keys of twice the usual norm", _scaled(2)),
             "growing": ("keys whose norms grow along the sequence", _changed(_growing)),
             "value-offset": ("values near 100: errors of weights cancel", _changed(_value_offset)),
+            "opposite": (
+                "half the queries, and the first keys, lie opposite to all features: relu is 0",
+                _changed(_opposite),
+            ),
         },
     ).items()
 }
-"""q, k: b h t d, v: b h t dv, and orthogonal features: r d."""
+"""q, k: b h t d, v: b h t dv, and features: r d, orthogonal but for opposite ones."""

@@ -96,6 +96,16 @@ def _unnormalised(e: FeatureAttention) -> Outputs:
     return {"out": e.weights @ e.v}
 
 
+def _zero_rows(instead: Callable[[FeatureAttention], Any]) -> Model:
+    """The bug that gives queries without a weight something else."""
+
+    def spoil(e: FeatureAttention) -> Outputs | None:
+        zero = ~e.weights.any(-1, keepdims=True)
+        return {"out": np.where(zero, instead(e), e.out)} if zero.any() else None
+
+    return _spoiled(spoil)
+
+
 def _normalised_by_all(e: FeatureAttention) -> Outputs | None:
     if e.causal is None:
         return None
@@ -169,6 +179,14 @@ _VALUES: Mapping[str, tuple[str, Model]] = {
         _with("positive", "hyperbolic", "trig", over=-1),
     ),
     "epsilon": ("0.001 is added to phi", _with(rows=_shifted, keys=_shifted)),
+    "zero-row-nan": (
+        "a query whose weights are all zero is NaN: 0/0",
+        _zero_rows(lambda e: np.nan),
+    ),
+    "zero-row-mean": (
+        "a query whose weights are all zero gets the mean of the values",
+        _zero_rows(lambda e: e.v.mean(-2, keepdims=True)),
+    ),
     "kind-ignored": (
         "phi is that of positive features",
         _with("hyperbolic", "trig", "relu", rows=_positive, keys=_positive),

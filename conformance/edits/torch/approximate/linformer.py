@@ -6,9 +6,9 @@ from kernelproof.conformance.edits.editing import Edited, wrong_costs, wrong_val
 
 _KEYS = "keys = project(proj_k.to(wide), k.to(wide))"
 _VALUES = "values = project(proj_v.to(wide), v.to(wide))"
-_MIXED = "mixed = projection.expand(b * h, -1, -1) @ x.reshape(b * h, t, d)"
-_WEIGHTS = "weights = torch.softmax(scaled @ keys.mT, -1)"
-_SCALE = "1 / math.sqrt(q.shape[-1]) if scale is None else scale"
+_MIXED = "return projection.expand(b * h, -1, -1) @ x.reshape(b * h, t, d)"
+_WEIGHTS = "weights = torch.softmax(queries[:, here] @ keys.mT, -1)"
+_SCALE = "1 / math.sqrt(d) if scale is None else scale"
 
 VALUES = wrong_values(
     {
@@ -29,13 +29,13 @@ VALUES = wrong_values(
             "the last token is not mixed in",
             (
                 _MIXED,
-                "mixed = projection[:, :-1].expand(b * h, -1, -1) "
+                "return projection[:, :-1].expand(b * h, -1, -1) "
                 "@ x[:, :, :-1].reshape(b * h, t - 1, d)",
             ),
         ),
         "scale-from-rank": (
             "scales by 1/sqrt(r) instead of 1/sqrt(d)",
-            (_SCALE, _SCALE.replace("q.shape[-1]", "len(proj_k)")),
+            (_SCALE, _SCALE.replace("sqrt(d)", "sqrt(r)")),
         ),
         "scale-zero-is-default": (
             "an explicit scale of 0 is taken for none",
@@ -59,7 +59,12 @@ COSTS = (
     *wrong_costs("memory", {"all-pairs-held": _FULL}),
     *wrong_costs(
         "exps",
-        {"softmax-twice": ("weights are made twice", (_WEIGHTS, f"{_WEIGHTS}\n    {_WEIGHTS}"))},
+        {
+            "softmax-twice": (
+                "weights are made twice",
+                (_WEIGHTS, "\n        ".join([_WEIGHTS] * 2)),
+            )
+        },
     ),
 )
 

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from kernelproof.conformance.edits.editing import Edited, wrong_costs, wrong_values
 
-_OTHERS = "hidden = i == j if causal is None else i <= j"
-_TURNED = "torch.cat([turned, -turned], -1).argmax(-1)"
-_SCORES = "(_rows(queries, rows[..., size:]) @ seen.mT)"
-_LSE = "lse = torch.logsumexp(scores, -1)"
+_HASHED = "hash_tokens(x, rotation)"
+_SIGNED = "column.add_(below, alpha=rotation.shape[-1])"
+_SORT = "key, order = bucket.add_(head, alpha=2 * half).to(torch.int32).sort(stable=True)"
+_NEVER = "places == own if causal is None else places >= own"
+_APART = "key.remainder_(4 * half)"
+_BEFORE = '[] if duplicates == "counted" else codes'
+_SCALE = "length.mul_(math.sqrt(d) * LN_2)"
 _CODES = "    codes: list[Tensor] = []\n"
-_BEHIND = (
-    "    each = _rows(code, windows)\n"
-    "    behind = each[..., each.shape[-1] // 2 :, None] - each[..., None, :]\n"
-    "    return behind.bitwise_right_shift_(1) == 0  # 0 or 1\n"
-)
-_HEAD = "torch.arange(len(windows), device=windows.device)[:, None, None, None]"
-_PAIR = "windows[..., windows.shape[-1] // 2 :, None], windows[..., None, :]"
+_ALLOWED = "_allowed(code.index_select(0, seen), len(never))"
+_SCORES = "queries @ keys.index_select(0, rows).unfold(0, 2 * size, size)"
+_WEIGHTS = "weights = scores.sub_(top).exp2_()"
 
 VALUES = wrong_values(
     {
         "hash-of-one-round": (
             "every round has the buckets of the first",
-            ("hash_tokens(queries, rotation)", "hash_tokens(queries, rotations[0].to(wide))"),
+            (_HASHED, "hash_tokens(x, rotations[0].to(wide))"),
         ),
         "hash-in-bfloat16": (
             "x R is rounded to bfloat16 before argmax",
@@ -29,71 +28,56 @@ VALUES = wrong_values(
         ),
         "hash-without-signs": (
             "argmax is of x R alone: half of the buckets",
-            (_TURNED, "turned.argmax(-1)"),
+            (_SIGNED, "turned.argmax(-1)"),
         ),
         "sort-unstable": (
             "within a bucket tokens are not sorted by position",
-            (
-                "order = bucket.argsort(dim=-1, stable=True)",
-                "order = t - 1 - bucket.flip(-1).argsort(dim=-1, stable=True)",
-            ),
+            (_SORT, _SORT.replace(".sort", ".flip(0).sort") + "\n    order = n - 1 - order"),
         ),
         "no-look-back": (
             "a chunk sees itself alone",
             ("behind.bitwise_right_shift_(1) == 0", "behind == 0"),
         ),
-        "look-back-wraps": (
-            "the first chunk sees the last one",
-            (
-                "return pad(order, (size, -t % size), value=t).unfold",
-                "filled = pad(order, (0, -t % size), value=t)\n"
-                "    last = filled[..., -size:] if t > size else torch.full_like(filled, t)\n"
-                "    return torch.cat([last, filled], -1).unfold",
-            ),
-            (
-                "return behind.bitwise_right_shift_(1) == 0",
-                "last = 1 - windows.shape[-2]\n"
-                "    return (behind == 0) | (behind == 1) | (behind == last)",
-            ),
+        "heads-together": (
+            "the chunk before the first one of a head is the last one of another head",
+            (_APART, "key.remainder_(2 * half)"),
         ),
         "bucket-ignored": (
             "a chunk attends to all that it sees, whatever their buckets",
-            ("(bucket * (chunks + 1))", "(bucket * 0)"),
+            (_APART, f"{_APART}.zero_()"),
         ),
         "self-allowed": (
             "every token attends to itself, too",
-            (_OTHERS, "hidden = (i < 0) | (j == len(queries[0])) if causal is None else i < j"),
+            (_NEVER, "(places == own) & (own < 0) if causal is None else places > own"),
         ),
         "self-forbidden": (
             "a token that is alone attends to nothing",
             ("alone = lse == -math.inf", "alone = lse == math.inf"),
         ),
-        "causal-ignored": ("causal is ignored", (_OTHERS, "hidden = i == j")),
+        "causal-ignored": ("causal is ignored", (_NEVER, "places == own")),
         "rounds-averaged": (
             "the result is the plain mean of those of the rounds",
-            (
-                "return (torch.exp(lse - _finite(whole)) * out).sum(0), whole",
-                "return out.mean(0), whole",
-            ),
+            ("shares /= total.clamp(min=1)", "shares.fill_(1 / len(shares))"),
         ),
         "log-n-missing": (
             "a pair counts in every round that allows it, though it should once",
-            ('[] if duplicates == "counted" else codes[:-1]', "[]"),
+            (_BEFORE, "[]"),
         ),
         "log-n-subtracted": (
             "a pair counts once, though duplicates are counted",
-            ('[] if duplicates == "counted" else codes[:-1]', "codes[:-1]"),
+            (_BEFORE, "codes"),
         ),
         "keys-not-normalised": (
             "keys are the tokens, not of length 1",
-            ("queries / length.mul_(math.sqrt(d))", "queries / math.sqrt(d)"),
+            (_SCALE, "(math.sqrt(d) * LN_2)"),
         ),
-        "scale-missing": (
-            "does not scale the logits",
-            ("length.mul_(math.sqrt(d))", "length"),
-        ),
+        "scale-missing": ("does not scale the logits", (_SCALE, "length.mul_(LN_2)")),
+        "lse-in-log2": ("lse is a base-2 logarithm", ("lse).mul_(LN_2)", "lse)")),
     },
 )
+
+_PAIRS = "[at[size:].view(-1, size, 1), at.unfold(0, 2 * size, size)[:, None]]"
+"""Of a matrix of all pairs, those of chunks with their windows."""
 
 COSTS = (
     *wrong_costs(
@@ -102,10 +86,12 @@ COSTS = (
             "pairs-compared-densely": (
                 "which tokens a round allows each other is found of all t x t, and gathered",
                 (
-                    _BEHIND,
-                    "    behind = code[..., :, None] - code[..., None, :]\n"
-                    "    allowed = behind.bitwise_right_shift_(1) == 0\n"
-                    f"    return allowed[{_HEAD}, {_PAIR}]\n",
+                    f"own, *others = ({_ALLOWED} for code in codes)",
+                    "size, at = len(never), seen\n"
+                    "    own, *others = (\n"
+                    f"        ((code[:, None] - code).bitwise_right_shift_(1) == 0){_PAIRS}\n"
+                    "        for code in codes\n"
+                    "    )",
                 ),
             ),
         },
@@ -115,10 +101,7 @@ COSTS = (
         {
             "scores-dense": (
                 "S is computed of all t x t tokens, and gathered",
-                (
-                    _SCORES,
-                    f"(queries @ keys.mT)[{_HEAD}, rows[..., size:, None], rows[..., None, :]]",
-                ),
+                (f"scores = {_SCORES}", f"at = rows\n        scores = (x @ keys.mT){_PAIRS}"),
             ),
         },
     ),
@@ -127,7 +110,7 @@ COSTS = (
         {
             "exponentials-twice": (
                 "exponentials are computed twice",
-                (_LSE, f"{_LSE}\n    scores.exp()"),
+                (_WEIGHTS, f"(scores - top).exp2_()\n        {_WEIGHTS}"),
             ),
         },
     ),

@@ -8,7 +8,7 @@ _SCALE = "q.shape[-1] ** -0.25"
 _EXPONENTS = "exponents = along.sub_(half)"
 _LOWERED = "exponents.sub_(top(exponents, over)).exp_()"
 _SUMS = "sums = rows @ (keys.mT @ values) if causal is None else prefix_sums(rows, keys, values)"
-_QUOTIENT = "(sums[..., :-1] / sums[..., -1:])"
+_QUOTIENT = "(sums[..., :-1] / total.masked_fill(total == 0, 1))"
 _WITHIN = "(rows[here] @ keys[here].mT).tril_()"
 _STATE = "state += keys[here].mT @ values[here]"
 _OUT = "out[here] = (within @ values[here]).add_(rows[here] @ state)"
@@ -28,7 +28,6 @@ VALUES = wrong_values(
         "causal-without-itself": (
             "a query does not see its own key",
             (_WITHIN, _WITHIN.replace("tril_()", "tril_(-1)")),
-            (_QUOTIENT, "(sums[..., :-1] / sums[..., -1:].clamp_min(1e-30))"),
         ),
         "causal-sees-next": (
             "a query sees the key after its own",
@@ -46,6 +45,10 @@ VALUES = wrong_values(
         "stabilised-per-key": (
             "each key has its own largest exponent taken off, which does not cancel",
             ("kind, (-2, -1))", "kind, (-1,))"),
+        ),
+        "zero-row-nan": (
+            "a query whose weights are all zero is NaN: 0/0",
+            (_QUOTIENT, "(sums[..., :-1] / total)"),
         ),
         "epsilon": (
             "0.001 is added to phi",
