@@ -249,6 +249,7 @@ def _multiply(
             total += tl.sum(weights, 1)
             sums = tl.dot(weights, values, sums, input_precision=PRODUCT)
             tl.debug_barrier()  # the next chunk reads what other threads of this program stored
+        total = tl.where(total == 0.0, 1.0, total)  # no feature of relu is above 0: out = 0
         o_rows = out + (head * t + position)[:, None] * dv
         tl.store(
             o_rows + dims_v[None, :], (sums / total[:, None]).to(out.dtype.element_ty),
