@@ -35,7 +35,7 @@ spec = Spec(
     reference=performer,
     accuracy=FEATURE_ATTENTION,
     domain=Domain(
-        sizes={"b": (1, 2), "h": (1, 3), "t": (1, 140), "d": (4, 64), "dv": (4, 64), "r": (4, 64)},
+        sizes={"b": (1, 2), "h": (1, 3), "t": (1, 140), "d": (4, 64), "dv": (4, 64), "r": (4, 150)},
         families=FAMILIES,
         options={
             "kind": ("positive", "hyperbolic", "trig", "relu"),
@@ -44,9 +44,9 @@ spec = Spec(
         smoke=(
             "b2.h2.t64.d32.r64/default/normal",
             "b1.h2.t70.d32.dv24.r40/causal-top-left/normal",
-            "b1.h2.t40.d32.r48/default/value-offset",
+            "b1.h1.t140.d32.r48/default/value-offset",
             "b1.h2.t130.d16.r24/kind-hyperbolic+causal-top-left/large",
-            "b1.h2.t130.d16.r24/causal-top-left/growing",
+            "b1.h1.t130.d16.r80/causal-top-left/growing",
             "b1.h2.t64.d16.r64/kind-trig/small",
             "b1.h2.t64.d16.r64/kind-relu/normal",
         ),

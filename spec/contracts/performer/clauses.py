@@ -7,7 +7,7 @@ from kernelproof.spec.contracts.integrity import layout_clause, repeat_clause
 from kernelproof.spec.contracts.performer.properties import PERFORMER_PROPERTIES
 from kernelproof.spec.language import Clause, Growth
 
-_SIZES = (128, 256, 384, 512, 640)
+_SIZES = (256, 384, 512, 640, 768)  # of whole chunks, as many in each of two spans
 _COUNTED = (
     "b2.h2.t100.d32.dv24.r48/default/normal",
     "b1.h2.t130.d16.r32/kind-hyperbolic+causal-top-left/small",
@@ -51,14 +51,14 @@ PERFORMER_CLAUSES = (
         "approximate.features.any-number",
         "There may be fewer features than coordinates, more, or one.",
         "semantics",
-        smoke=[f"b1.h2.t20.d16.r{r}/default/normal" for r in (1, 7, 50)],
+        smoke=[f"b1.h2.t20.d16.r{r}/default/normal" for r in (1, 7, 150)],
     ),
     Clause(
         "approximate.stabilised",
         "Exponents are lowered by the largest of each query and of all keys of a head, so that "
         "features stay finite where their exponents exceed those of the format.",
         "semantics",
-        smoke=("b2.h2.t33.d64.r48/default/large", "b2.h2.t33.d16.r24/default/growing"),
+        smoke=("b1.h2.t33.d64.r48/default/large", "b1.h2.t33.d16.r24/default/growing"),
         core=("b1.h2.t33.d64.r48/kind-hyperbolic+causal-top-left/large",),
     ),
     Clause(
@@ -80,7 +80,7 @@ PERFORMER_CLAUSES = (
         ),
     ),
     layout_clause("approximate", "b2.h2.t33.d16.r24/default/normal"),
-    repeat_clause("approximate", "b2.h2.t65.d16.r24/causal-top-left/normal"),
+    repeat_clause("approximate", "b1.h2.t65.d16.r24/causal-top-left/normal"),
     *PERFORMER_PROPERTIES,
     *cost_clauses("approximate", "footprint", "flops", "exps", smoke=_COUNTED, core=_OTHER_KINDS),
     *cost_clauses(
@@ -95,7 +95,7 @@ PERFORMER_CLAUSES = (
             f"approximate.complexity.{metric}{under}",
             metric,
             Growth(1, ("t",), sizes=_SIZES),
-            at=f"b1.h1.t640.d16.r16/{options}/normal",
+            at=f"b1.h1.t768.d16.r16/{options}/normal",
             where=words,
         )
         for metric in ("flops", "traffic")

@@ -91,7 +91,8 @@ def _property(
     return Clause(anchor, sentence, "properties", smoke, core, relation=relation)
 
 
-_SMALL = "b2.h2.t33.d16.r24/default/normal"
+_SMALL = "b1.h2.t33.d16.r24/default/normal"
+_BATCHES = "b2.h1.t33.d16.r24/default/normal"
 _CAUSAL = "b1.h2.t70.d16.r24/causal-top-left/normal"
 _OTHER = "b2.h2.t20.d16.r40/kind-relu+causal-top-left/normal"
 
@@ -114,7 +115,7 @@ PERFORMER_PROPERTIES = (
         "batch-permuted",
         "Permuting the batch permutes the outputs.",
         Relation(_moved("b"), ("kind", "causal")),
-        (_SMALL,),
+        (_BATCHES,),
         (_OTHER,),
     ),
     _property(
