@@ -154,7 +154,9 @@ class CostJudgement:
             return own, "the closed form"
         if metric != "traffic" and not self._counts.launches:
             # torch's operators have no tiles to waste anything on
-            return own, f"{slack:g} times the closed form"
+            return own, ", ".join(
+                filter(None, [f"{slack:g} times the closed form", costs.of_operators])
+            )
         widest = x.with_tiles(**costs.widest_tiles(x))
         # a row is rescaled once per tile, and key tiles may be as narrow as 16
         rescales = 17 / 16 if metric == "exps" else 1.0

@@ -155,6 +155,16 @@ def cycle(rng: np.random.Generator, n: int) -> Array:
     return order
 
 
+def exchanged(rng: np.random.Generator, n: int) -> Array:
+    """An order of n things in which two of them, neither the first nor the last, change places (of
+    fewer than four things any two do)."""
+    order, inner = np.arange(n), range(1, n - 1) if n > 3 else range(n)
+    if n > 1:
+        i, j = rng.choice(inner, 2, replace=False)
+        order[[i, j]] = order[[j, i]]
+    return order
+
+
 def agreeing(
     call: int, got: Answer, want: Answer, move: Callable[[Near], Near] = lambda n: n
 ) -> Iterator[Agreement]:

@@ -107,7 +107,7 @@ FEATURES = load_spec("approximate.features")
 def surprises(directions=None):
     """What fails of the estimates that the clause of features measures, for directions of a block
     or for right ones: by name, in units of what chance allows."""
-    [clause] = [c for c in FEATURES.clauses if c.statistic]
+    [clause] = [c for c in FEATURES.clauses if c.anchor.endswith(".estimates")]
     [step] = draw(FEATURES, FEATURES.case(f"float32/{clause.smoke[0]}"), "0")
     inputs = {name: x.astype(np.float64) for name, x in step.inputs.items()}
     outputs = {"features": FEATURES.reference(**inputs).features}

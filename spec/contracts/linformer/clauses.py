@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
 from kernelproof.spec.contracts.integrity import layout_clause, repeat_clause
@@ -16,15 +17,21 @@ from kernelproof.spec.relations import (
     as_drawn,
     changed,
     cycle,
+    exchanged,
 )
 
 
-def _moved(axis: str, of: str, move: Callable[..., Callable[[Near], Near]]) -> Relation:
+def _moved(
+    axis: str,
+    of: str,
+    move: Callable[..., Callable[[Near], Near]],
+    ordered: Callable[..., Any] = cycle,
+) -> Relation:
     """Permuting an axis of all inputs that have it moves the outputs so."""
 
     def pose(point: Point) -> Posed:
         size = point.inputs[of].shape[point.axes[of].index(axis)]
-        order = cycle(point.rng, size)
+        order = ordered(point.rng, size)
         moved = changed(point, f"{axis} permuted", {}, **point.moved(**{axis: order}))
         calls = (as_drawn(point), moved)
         return Posed(calls, lambda drawn, got: agreeing(1, got, drawn, move(order)))
@@ -72,6 +79,26 @@ LINFORMER_CLAUSES = (
         smoke=("b1.h2.t1.d16.r5/default/normal", "b1.h1.t131.d16.dv7.r20/default/normal"),
         core=("b0.h2.t9.d16.r5/default/normal", "b1.h1.t257.d16.r33/default/normal"),
     ),
+    Clause(
+        "approximate.shape.any",
+        "No batch, head, coordinate or mixture is one too many.",
+        "semantics",
+        smoke=("b3.h5.t20.d96.dv80.r130/default/normal",),
+    ),
+    Clause(
+        "approximate.softmax.wide",
+        "Logits beyond 88 and beyond any number that they might be held to stay finite, and tell "
+        "which mixture weighs most.",
+        "semantics",
+        smoke=("b1.h2.t17.d16.r24/default/huge",),
+    ),
+    Clause(
+        "approximate.nan",
+        "A NaN in a query makes its row NaN and no other; a NaN in a key or a value, of which every "
+        "mixture holds a part, makes every row of its head NaN.",
+        "semantics",
+        smoke=[f"b1.h2.t17.d16.r9/default/nan-{role}" for role in ("query", "key", "value")],
+    ),
     layout_clause("approximate", "b2.h2.t17.d16.r9/default/normal"),
     repeat_clause("approximate", "b2.h2.t65.d16.r24/default/normal"),
     _property(
@@ -84,6 +111,13 @@ LINFORMER_CLAUSES = (
         "tokens-permuted",
         "Permuting all tokens, and the columns of both projections, permutes the outputs.",
         _moved("t", "q", lambda order: lambda n: n[:, :, order]),
+        _SMALL,
+    ),
+    _property(
+        "tokens-exchanged",
+        "Exchanging two tokens, and two columns of both projections, exchanges two rows of the "
+        "outputs: each call takes the projections that it is given, however alike the last ones.",
+        _moved("t", "q", lambda order: lambda n: n[:, :, order], exchanged),
         _SMALL,
     ),
     _property(

@@ -78,6 +78,34 @@ def _shifted(e: FeatureAttention, x: Array, over: Any) -> Array:
     return _right(e, x, over) + 1e-3
 
 
+def _exponents(e: FeatureAttention, x: Array) -> Array:
+    along, half = x @ e.features.T, (x**2).sum(-1, keepdims=True) / 2
+    both = np.concatenate([along, -along], -1) if e.kind == "hyperbolic" else along
+    return np.asarray(half if e.kind == "trig" else both - half)
+
+
+def _lowered_by(top: Callable[[Array], Any]) -> Lifted:
+    """phi with something else taken off all exponents, in float32."""
+
+    def part(e: FeatureAttention, x: Array, over: Any) -> Array:
+        exponents = _exponents(e, x)
+        phi = np.exp((exponents - top(exponents)).astype(np.float32))
+        if e.kind != "trig":
+            return np.asarray(phi)
+        along = x @ e.features.T
+        return np.asarray(phi * np.concatenate([np.sin(along), np.cos(along)], -1))
+
+    return part
+
+
+_not_lowered = _lowered_by(lambda exponents: 0)
+_lowered_together = _lowered_by(lambda exponents: exponents.max((-2, -1), keepdims=True))
+
+
+def _barely_shifted(e: FeatureAttention, x: Array, over: Any) -> Array:
+    return _right(e, x, over) + 1e-6
+
+
 def _positive(e: FeatureAttention, x: Array, over: Any) -> Array:
     return lifted(x, e.features, "positive", over)
 
@@ -169,6 +197,18 @@ _VALUES: Mapping[str, tuple[str, Model]] = {
         _with("positive", "hyperbolic", "trig", over=-1),
     ),
     "epsilon": ("0.001 is added to phi", _with(rows=_shifted, keys=_shifted)),
+    "small-epsilon": (
+        "1e-6 is added to phi",
+        _with(rows=_barely_shifted, keys=_barely_shifted),
+    ),
+    "not-stabilised": (
+        "no largest exponent is taken off before exp",
+        _with("positive", "hyperbolic", "trig", rows=_not_lowered, keys=_not_lowered),
+    ),
+    "one-maximum-of-queries": (
+        "the largest exponent of all queries is taken off each",
+        _with("positive", "hyperbolic", rows=_lowered_together),
+    ),
     "kind-ignored": (
         "phi is that of positive features",
         _with("hyperbolic", "trig", "relu", rows=_positive, keys=_positive),

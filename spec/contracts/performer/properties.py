@@ -20,6 +20,7 @@ from kernelproof.spec.relations import (
     as_drawn,
     changed,
     cycle,
+    exchanged,
 )
 
 
@@ -45,6 +46,22 @@ def _moved(axis: str) -> Callable[[Point], Posed]:
         )
 
     return pose
+
+
+def _coordinates_exchanged(point: Point) -> Posed:
+    order = exchanged(point.rng, point.inputs["q"].shape[-1])
+    moved = changed(point, "two coordinates exchanged", {}, **point.moved(d=order))
+    return Posed((as_drawn(point), moved), lambda drawn, got: agreeing(1, got, drawn))
+
+
+def _other_keys_between(point: Point) -> Posed:
+    """Keys of 32 times the norm, whose exponents are far below those of the call between."""
+    far = changed(point, "k x 32", {}, k=32 * point.inputs["k"])
+    again = changed(point, "k x 32 again", {}, k=32 * point.inputs["k"])
+    return Posed(
+        (far, as_drawn(point), again),
+        lambda first, between, got: agreeing(2, got, first),
+    )
 
 
 def _unit_values(point: Point) -> Posed:
@@ -110,6 +127,20 @@ PERFORMER_PROPERTIES = (
         Relation(_moved("r"), ("kind", "causal")),
         (_SMALL,),
         (_OTHER,),
+    ),
+    _property(
+        "coordinates-exchanged",
+        "Exchanging two coordinates of queries, keys and features changes nothing: each call takes "
+        "the features that it is given, however alike the last ones.",
+        Relation(_coordinates_exchanged, ("kind", "causal")),
+        (_SMALL,),
+    ),
+    _property(
+        "other-keys-between",
+        "A call with other keys between two equal ones changes nothing: no largest exponent is "
+        "kept.",
+        Relation(_other_keys_between),
+        (_SMALL,),
     ),
     _property(
         "batch-permuted",
