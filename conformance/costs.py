@@ -154,9 +154,8 @@ class CostJudgement:
             return own, "the closed form"
         if metric != "traffic" and not self._counts.launches:
             # torch's operators have no tiles to waste anything on
-            return own, ", ".join(
-                filter(None, [f"{slack:g} times the closed form", costs.of_operators])
-            )
+            words = f", {costs.of_operators}" if costs.of_operators else ""
+            return own, f"{slack:g} times the closed form{words}"
         widest = x.with_tiles(**costs.widest_tiles(x))
         # a row is rescaled once per tile, and key tiles may be as narrow as 16
         rescales = 17 / 16 if metric == "exps" else 1.0

@@ -319,15 +319,16 @@ class Judgement:
 
     @property
     def _cited(self) -> str:
-        """The clause that a wrong result breaks: that of accuracy where the call was to show what
-        is not said of single elements: costs, statistics, equal bits. Of a statistical gate its
-        own."""
+        """The clause that a wrong result breaks: that of accuracy, of outputs or of gradients,
+        where the call was to show what is not said of single elements: costs, statistics, equal
+        bits. Of a statistical gate its own."""
         if self._failing != WORST_CASE:
             return f"accuracy.{self._failing}"
-        clauses = self._implementation.spec.clauses
-        accuracy = next(c.anchor for c in clauses if c.check == "accuracy")
-        speaks_of_more = self._clause.metric or self._clause.statistic or self._clause.repeat
-        return accuracy if speaks_of_more else self._clause.anchor
+        clause, clauses = self._clause, self._implementation.spec.clauses
+        if not (clause.metric or clause.statistic or clause.repeat):
+            return clause.anchor
+        check = "gradients" if clause.check == "gradients" else "accuracy"
+        return next(c.anchor for c in clauses if c.check == check)
 
     def _ratio(self) -> Finding:
         if self._worst is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
-from kernelproof.spec.contracts.features.errors import common_error
+from kernelproof.spec.contracts.features.errors import likeness_of_errors
 from kernelproof.spec.contracts.features.properties import FEATURES_PROPERTIES
 from kernelproof.spec.contracts.features.statistics import estimate_errors
 from kernelproof.spec.contracts.integrity import repeat_clause
@@ -63,12 +63,12 @@ FEATURES_CLAUSES = (
     ),
     Clause(
         "approximate.features.no-constant",
-        "Nothing is added to rows, directions or features: over many blocks their rounding errors "
-        "have a mean of 0.",
+        "Nothing is added to rows, directions or features: over many blocks the errors of the "
+        "coordinates of a row have nothing in common.",
         "statistics",
         smoke=("d16.r1600/default/normal",),
         dtypes=("float32",),
-        statistic=Statistic(common_error),
+        statistic=Statistic(likeness_of_errors),
     ),
     *cost_clauses(
         "approximate",

@@ -1,9 +1,14 @@
-"""What rounding errors of orthogonal features have in common: nothing, on the average.
+"""What rounding errors of two coordinates have in common: nothing, on the average.
 
-Formats and their roundings are symmetric, to nearest and towards zero alike: where all rows of a
-block are negated, its features and their errors are, too. Of Gaussian rows both are equally likely,
-so that the expectation of an error is 0, whatever its size. A constant that is added to directions
-is far below what a factorisation may be off by, and not below the mean of many errors.
+Formats and their roundings are symmetric, to nearest and towards zero alike. Where a coordinate of
+all rows of a block is negated, dot products of rows are sums of the same products, and that
+coordinate of the features, its errors included, is negated too. Of Gaussian rows both are equally
+likely, so that for the errors e of a row
+
+    E (sum_(c != c') e_c e_c') / sum_c e_c^2 = 0,
+
+which is d - 1 at most. A constant that is added to directions, of whatever sign, is far below what
+a factorisation may be off by, and makes all errors of a row alike.
 """
 
 from __future__ import annotations
@@ -20,12 +25,11 @@ from kernelproof.spec.statistics import Estimate, mean_of
 Array = npt.NDArray[Any]
 
 
-def common_error(
+def likeness_of_errors(
     inputs: Mapping[str, Array], options: Mapping[str, Any], outputs: Mapping[str, Array]
 ) -> list[Estimate]:
-    """Of features that are whole blocks, the errors of the coordinates of each block, summed."""
-    exact, lengths = features(**inputs).features, inputs["norms"][:, None]
-    errors = (outputs["features"] - exact) / lengths
-    d = errors.shape[1]
-    sums = errors.reshape(-1, d * d).sum(1)
-    return [mean_of("errors of a block, summed", np.asarray(sums), 0.0)]
+    """Of features that are whole blocks, how alike the errors of a row are, in the mean."""
+    errors = outputs["features"] - features(**inputs).features
+    squares, d = (errors**2).sum(1), errors.shape[1]
+    alike = (errors.sum(1) ** 2 - squares) / np.where(squares > 0, squares, 1.0)
+    return [mean_of("likeness of the errors of a row", alike.reshape(-1, d).mean(1), 0.0)]

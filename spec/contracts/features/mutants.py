@@ -141,7 +141,10 @@ FEATURES_MUTANTS = (
                 "all whole blocks have the directions of the first",
                 _spoiled(_first_block_reused),
             ),
-            "blocks-unwritten": ("blocks beyond the fortieth stay zero", _spoiled(_blocks_unwritten)),
+            "blocks-unwritten": (
+                "blocks beyond the fortieth stay zero",
+                _spoiled(_blocks_unwritten),
+            ),
             "wide-as-they-come": (
                 "rows of more than 128 coordinates are returned as they are",
                 _spoiled(_wide_as_they_come),

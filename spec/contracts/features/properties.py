@@ -124,8 +124,8 @@ FEATURES_PROPERTIES = (
     ),
     _property(
         "orthogonal-again",
-        "Rows that nearly depend on those before them are made as orthogonal as any: by reflectors, "
-        "or by Gram-Schmidt taken twice.",
+        "Rows that nearly depend on those before them are made as orthogonal as any: by "
+        "reflectors, or by Gram-Schmidt taken twice.",
         _orthogonal,
         "d3.r30/default/nearly-dependent",
         dtypes=("float64", "float32"),  # narrower rows would depend on each other

@@ -27,12 +27,17 @@ def _moved(
     move: Callable[..., Callable[[Near], Near]],
     ordered: Callable[..., Any] = cycle,
 ) -> Relation:
-    """Permuting an axis of all inputs that have it moves the outputs so."""
+    """Permuting an axis of all inputs that have it, by any order, moves the outputs so."""
 
     def pose(point: Point) -> Posed:
         size = point.inputs[of].shape[point.axes[of].index(axis)]
         order = ordered(point.rng, size)
-        moved = changed(point, f"{axis} permuted", {}, **point.moved(**{axis: order}))
+        moved = changed(
+            point,
+            f"{axis} {'permuted' if ordered is cycle else 'exchanged'}",
+            {},
+            **point.moved(**{axis: order}),
+        )
         calls = (as_drawn(point), moved)
         return Posed(calls, lambda drawn, got: agreeing(1, got, drawn, move(order)))
 
@@ -94,8 +99,8 @@ LINFORMER_CLAUSES = (
     ),
     Clause(
         "approximate.nan",
-        "A NaN in a query makes its row NaN and no other; a NaN in a key or a value, of which every "
-        "mixture holds a part, makes every row of its head NaN.",
+        "A NaN in a query makes its row NaN and no other; a NaN in a key or a value, of which "
+        "every mixture holds a part, makes every row of its head NaN.",
         "semantics",
         smoke=[f"b1.h2.t17.d16.r9/default/nan-{role}" for role in ("query", "key", "value")],
     ),

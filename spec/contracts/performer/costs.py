@@ -76,9 +76,9 @@ def _tiled_flops(x: Sizes) -> int:
 
 
 def _tiled_exps(x: Sizes) -> int:
-    """phi of keys, under causal twice, and of queries: of trig those have no exponent but one, which
-    cancels. A state is rescaled for each chunk of it and when spans are added up, a query for each
-    tile of features."""
+    """phi of keys, under causal twice, and of queries: of trig those have no exponent but one,
+    which cancels. A state is rescaled for each chunk of it and when spans are added up, a query for
+    each tile of features."""
     if _kind(x) == "relu":
         return 0
     n = _visits(x)
