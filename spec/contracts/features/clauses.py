@@ -26,7 +26,10 @@ FEATURES_CLAUSES = (
             *("d16.r5/default/normal", "d7.r20/default/normal", "d8.r8/default/normal"),
             "d3.r200/default/normal",  # 66 blocks and a shorter one
         ),
-        core=("d1.r4/default/normal", "d16.r33/default/normal", "d20.r1/default/normal"),
+        core=(
+            *("d1.r4/default/normal", "d16.r33/default/normal", "d20.r1/default/normal"),
+            "d2.r4200/default/normal",
+        ),
     ),
     Clause(
         "approximate.features.wide",

@@ -56,11 +56,11 @@ def _coordinates_exchanged(point: Point) -> Posed:
 
 def _other_keys_between(point: Point) -> Posed:
     """Keys of 32 times the norm, whose exponents are far below those of the call between."""
-    far = changed(point, "k x 32", {}, k=32 * point.inputs["k"])
-    again = changed(point, "k x 32 again", {}, k=32 * point.inputs["k"])
+    k, v = 32 * point.inputs["k"], point.inputs["v"]
+    far, again = (changed(point, f"k x 32, v x {n}", {}, k=k, v=n * v) for n in (1, 2))
     return Posed(
         (far, as_drawn(point), again),
-        lambda first, between, got: agreeing(2, got, first),
+        lambda first, between, got: agreeing(2, got, first, lambda n: n * 2),
     )
 
 
@@ -137,8 +137,8 @@ PERFORMER_PROPERTIES = (
     ),
     _property(
         "other-keys-between",
-        "A call with other keys between two equal ones changes nothing: no largest exponent is "
-        "kept.",
+        "A call with other keys between two changes nothing, here that twice the values give twice "
+        "the outputs: no largest exponent is kept.",
         Relation(_other_keys_between),
         (_SMALL,),
     ),
