@@ -146,7 +146,8 @@ class Capabilities:
         values = {**dict.fromkeys(names), **options, **dict(case.axes)}
         for name, limit in self.limits.items():
             if not _within(values[name], limit):
-                return f"limit {name}: {values[name]}"
+                given = "the default" if values[name] is None else values[name]
+                return f"limit {name}: {given}"
         return None
 
     def _check_some_case_is_left(self) -> None:
@@ -162,8 +163,8 @@ class Capabilities:
                 limit = max(set(reasons), key=reasons.count)
                 raise BadRegistration(
                     f"{self.name}: its limits leave no accuracy case of {self.spec.name} in "
-                    f"{dtype} (most often: {limit}): widen limits={{...}}, or take the options "
-                    "that cases need"
+                    f"{dtype} (most often: {limit}): widen limits={{...}}, where None is the "
+                    "default of an option, or take the options that cases need"
                 )
 
 

@@ -158,7 +158,8 @@ class CostJudgement:
             return own, "the closed form"
         if metric != "traffic" and not self._counts.launches:
             # torch's operators have no tiles to waste anything on
-            return own, f"{slack:g} times the closed form"
+            words = f", {costs.of_operators}" if costs.of_operators else ""
+            return own, f"{slack:g} times the closed form{words}"
         if metric == "traffic":
             cap = costs.cap(x)
         else:

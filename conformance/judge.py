@@ -263,6 +263,7 @@ class Judgement:
             what = self._worst.messages.get(self._failing, "")
             cited = {"clause": self._cited, "message": what, **self._explained(self._worst)}
             if len(reply.runs) > 1 and first_was_right:
+                cited["clause"] = self._clause.anchor
                 cited["message"] = f"the second of two equal calls alone is wrong{backwards}"
             return {**found, **cited, "verdict": Verdict.FAIL}
         for clause, message in reply.problems:
@@ -318,13 +319,16 @@ class Judgement:
 
     @property
     def _cited(self) -> str:
-        """The clause that a wrong result breaks: of a call whose costs were to be judged, that of
-        accuracy; of a statistical gate its own."""
+        """The clause that a wrong result breaks: that of accuracy, of outputs or of gradients,
+        where the call was to show what is not said of single elements: costs, statistics, equal
+        bits. Of a statistical gate its own."""
         if self._failing != WORST_CASE:
             return f"accuracy.{self._failing}"
-        clauses = self._implementation.spec.clauses
-        accuracy = next(c.anchor for c in clauses if c.check == "accuracy")
-        return accuracy if self._clause.metric else self._clause.anchor
+        clause, clauses = self._clause, self._implementation.spec.clauses
+        if not (clause.metric or clause.statistic or clause.repeat):
+            return clause.anchor
+        check = "gradients" if clause.check == "gradients" else "accuracy"
+        return next(c.anchor for c in clauses if c.check == check)
 
     def _ratio(self) -> Finding:
         if self._worst is None:

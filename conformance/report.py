@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from kernelproof.spec.contracts.integrity import (
 )
 
 SHOWN_FAILURES = 3
+SILENCE = 60.0
+"""Seconds after which a log that is no terminal gets a line, whoever is finished."""
 
 
 def sentence_of(result: Result) -> str:
@@ -70,7 +73,8 @@ def _wrapped(label: str, text: str) -> list[str]:
 
 
 class Progress:
-    """One line that is written over on a terminal; one line per implementation elsewhere."""
+    """One line that is written over on a terminal; elsewhere one for each implementation that is
+    finished, and for each minute: those of one spec take turns, and finish together."""
 
     def __init__(self, writer: Any, items: Sequence[Planned | Fuzzed]) -> None:
         self._writer, self._total, self._done = writer, len(items), 0
@@ -79,6 +83,7 @@ class Progress:
             for each in items
         )
         self._failing: Counter[tuple[str, str, str]] = Counter()
+        self._told = time.monotonic()
 
     def show(self, result: Result) -> None:
         """Count one result."""
@@ -89,13 +94,14 @@ class Progress:
         self._left[key] -= 1
         self._failing[key] += result.verdict.failing
         state = f"{self._failing[key]} failing" if self._failing[key] else "ok"
+        words = f"{key[0]}  {key[1]}  {key[2]}  {state}"
         if self._writer.hasmarkup:
-            line = f"{self._done}/{self._total}  {key[0]}  {key[1]}  {key[2]}  {state}"
+            line = f"{self._done}/{self._total}  {words}"
             self._writer.write("\r\x1b[2K" + line[: self._writer.fullwidth - 1], flush=True)
-        elif not self._left[key]:
-            self._writer.line(
-                f"{self._done:>5}/{self._total}  {key[0]}  {key[1]}  {key[2]}  {state}"
-            )
+        elif not self._left[key] or time.monotonic() - self._told >= SILENCE:
+            left = f", {self._left[key]} to go" if self._left[key] else ""
+            self._writer.write(f"{self._done:>5}/{self._total}  {words}{left}\n", flush=True)
+            self._told = time.monotonic()
 
     def clear(self) -> None:
         """Leave a clean line."""

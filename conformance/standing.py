@@ -28,8 +28,8 @@ class Standing:
     untiled: it launches Triton kernels and names no tiles, so that only the cap holds its costs.
     missing: mandatory clauses that no passing check cited. A clause is not mandatory if each
         of its cases needs an option that the implementation does not take, if it is about dtypes
-        or gradients that the implementation does not declare, or about a cost that could not be
-        measured here.
+        or gradients that the implementation does not declare, or about a cost that this backend
+        does not count.
     costs: per metric the largest ratio of what was counted to its bound.
     exponents: per clause of complexity, by its last word, with which power the count grew.
     fuzzed: how many random cases were judged, in words.
@@ -169,10 +169,10 @@ def _not_declared(clause: Clause, implementation: Capabilities) -> bool:
 
 
 def _not_counted(clause: Clause, results: Sequence[Result]) -> bool:
-    """Of a clause about costs: outside the backend's plan, or nothing that could be measured."""
+    """Of a clause about costs: outside the backend's plan, or of what is claimed. What was to be
+    measured and could not be is another matter: nothing shows that such work is the algorithm's."""
     cited = [r for r in results if r.clause == clause.anchor]
-    unknown = (Verdict.UNMEASURED, Verdict.UNSUPPORTED)
-    return clause.metric is not None and all(r.verdict in unknown for r in cited)
+    return clause.metric is not None and all(r.verdict is Verdict.UNSUPPORTED for r in cited)
 
 
 def _not_taken(clause: Clause, results: Sequence[Result]) -> bool:

@@ -474,6 +474,7 @@ class Costs:
     memory: bytes held at the peak beside inputs and outputs.
     wrapped: traffic of kernels whose last tiles wrap around where others mask; what is gated.
     assumes: what the closed form of tiles takes for granted, in words.
+    of_operators: the same of the closed form without tiles.
     variants: traffic of other orders of the same loops, by name, for comparison.
     tiles: roles that an implementation may declare; the closed form above is that of its tiles.
     best_tiles: those of least traffic that fit ``ON_CHIP`` bytes.
@@ -496,6 +497,7 @@ class Costs:
     reads: Elements = lambda x: {}
     wrapped: Formula | None = None
     assumes: str = ""
+    of_operators: str = ""
     variants: Mapping[str, Formula] = field(default_factory=dict)
     tiles: tuple[str, ...] = ()
     best_tiles: Elements = lambda x: {}

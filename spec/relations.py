@@ -155,6 +155,16 @@ def cycle(rng: np.random.Generator, n: int) -> Array:
     return order
 
 
+def exchanged(rng: np.random.Generator, n: int) -> Array:
+    """An order of n things in which two of them, neither the first nor the last, change places (of
+    fewer than four things any two do)."""
+    order, inner = np.arange(n), range(1, n - 1) if n > 3 else range(n)
+    if n > 1:
+        i, j = rng.choice(inner, 2, replace=False)
+        order[[i, j]] = order[[j, i]]
+    return order
+
+
 def agreeing(
     call: int, got: Answer, want: Answer, move: Callable[[Near], Near] = lambda n: n
 ) -> Iterator[Agreement]:
@@ -163,17 +173,24 @@ def agreeing(
         yield Agreement(call, name, got[name], move(want[name]))
 
 
-def axis_permuted(axis: str, place: int | None, options: tuple[str, ...] = ()) -> Relation:
+def axis_permuted(
+    axis: str,
+    place: int | None,
+    options: tuple[str, ...] = (),
+    ordered: Callable[[np.random.Generator, int], Array] = cycle,
+) -> Relation:
     """Another order along an axis of all inputs that have it permutes the outputs.
 
-    place: of the axis in every output, None where none has it and nothing changes.
+    place: of the axis in every output, None where none has it and nothing changes. ordered: draws
+    the order of so many things.
     """
+    done = "permuted" if ordered is cycle else "exchanged"
 
     def pose(point: Point) -> Posed:
         inputs = point.axes.items()
         [size, *_] = (point.inputs[n].shape[a.index(axis)] for n, a in inputs if axis in a)
-        order = cycle(point.rng, size)
-        moved = changed(point, f"{axis} permuted", {}, **point.moved(**{axis: order}))
+        order = ordered(point.rng, size)
+        moved = changed(point, f"{axis} {done}", {}, **point.moved(**{axis: order}))
         index = (...,) if place is None else (*[slice(None)] * place, order)
         calls = (as_drawn(point), moved)
         return Posed(calls, lambda drawn, got: agreeing(1, got, drawn, lambda n: n[index]))

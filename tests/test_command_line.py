@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 
 from kernelproof.conformance import record
+from kernelproof.conformance.report import Progress
 from kernelproof.spec.catalogue import sheet_names
 
 Run = Callable[..., Any]
@@ -117,6 +118,29 @@ def test_a_worker_that_cannot_start_is_exit_9(run_cli: Run, kernels: Path, tmp_p
     assert ran.code == 9, ran.text
     assert "the worker process cannot start: ImportError: torch is broken here" in ran.text
     assert "INTERNALERROR" not in ran.text
+
+
+def test_a_log_gets_a_line_per_minute_before_any_implementation_is_finished(
+    suite_of: Any, kernels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, now = [], [0.0]
+
+    class Log:
+        hasmarkup = False
+
+        def write(self, line: str, *, flush: bool) -> None:
+            assert flush
+            written.append(line)
+
+    checker = suite_of(kernels / "honest.py")
+    monkeypatch.setattr("kernelproof.conformance.report.time.monotonic", lambda: now[0])
+    plan = checker.suite.plan()[0][:5]
+    progress, result = Progress(Log(), plan), checker("honest")
+    for seconds in (1.0, 59.0, 61.0, 62.0, 63.0):
+        now[0] = seconds
+        progress.show(result)
+    name = "honest  attention.scaled_dot_product  cpu  ok"
+    assert written == [f"    3/5  {name}, 2 to go\n", f"    5/5  {name}\n"]
 
 
 @pytest.mark.parametrize(

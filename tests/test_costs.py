@@ -15,6 +15,7 @@ from kernelproof.conformance.judge import Judge
 from kernelproof.conformance.meters.counts import Counts, Launch
 from kernelproof.conformance.reply import read_reply
 from kernelproof.conformance.request import build_request
+from kernelproof.conformance.standing import standings
 from kernelproof.conformance.suite import Planned, select_cases
 from kernelproof.conformance.verdict import Result
 from kernelproof.spec.contracts.attention.costs import standard_traffic
@@ -27,6 +28,7 @@ LONG = "float32/b1.hq1.hkv1.tq600.tk600.d16/default/normal"
 DECODE = "float32/b1.hq8.hkv1.tq1.tk256.d32/default/normal"
 SQUARE = "float32/m128.k64.n128/default/normal"
 SMOKE = "float32/b2.hq4.hkv2.tq100.tk130.d64/default/normal"
+MIXED = "float32/b2.h2.t100.d32.dv24.r20/default/normal"
 METRICS = ("traffic", "footprint", "flops", "exps", "memory")
 
 
@@ -102,6 +104,8 @@ FAIR = [
     ("fair and tall", LONG),
     ("fair product", SQUARE),
     ("fair product, declares nothing", SQUARE),
+    ("projected", MIXED),
+    ("projected, declares nothing", MIXED),
 ]
 
 
@@ -288,6 +292,7 @@ COSTLY = [
     ),
     ("tiles that it has not", SQUARE, "traffic", "for tiles bm 128, bn 128, bk 32"),
     ("operands twice", SQUARE, "traffic", "a: 131,072 read, b: 131,072 read"),
+    ("values mixed twice", MIXED, "flops traffic", "FLOPs of products: at most"),
 ]
 
 
@@ -591,6 +596,16 @@ def test_work_of_numpy_is_unmeasured_and_no_pass(on_cpu: Gates, metric: str) -> 
     result = on_cpu("by numpy", RAGGED, metric)
     assert (result.verdict, "NumPy" in result.message) == ("unmeasured", True), result.message
     assert result.measured is None
+
+
+def test_who_cannot_be_measured_passes_and_is_not_conformant(on_cpu: Gates) -> None:
+    results = [on_cpu("by numpy", RAGGED, what) for what in ("accuracy", *METRICS)]
+    [found] = standings(on_cpu.suite, results)
+    assert found.verdict == "passes"
+    assert {f"attention.cost.{metric}" for metric in METRICS} <= set(found.missing)
+    [measured] = standings(on_cpu.suite, [on_cpu("eager flash", RAGGED, m) for m in METRICS])
+    exercised = {f"attention.cost.{metric}" for metric in METRICS} - set(measured.missing)
+    assert "attention.cost.memory" in exercised
 
 
 def test_the_traffic_of_a_fused_operator_is_unmeasured_and_its_flops_are_priced(

@@ -154,6 +154,11 @@ def test_a_buffer_that_is_returned_twice_is_no_fresh_output(hostile: Any) -> Non
     assert "shares memory with an earlier result" in result.message
 
 
+def test_a_wrong_result_of_equal_calls_breaks_the_clause_of_accuracy(hostile: Any) -> None:
+    result = hostile("all_zero", REPEATED, "attention.deterministic")
+    assert (result.verdict, result.clause) == ("fail", "attention.accuracy")
+
+
 def test_equal_calls_must_give_equal_bits_unless_atomics_are_declared(hostile: Any) -> None:
     result = hostile("nondeterministic", REPEATED, "attention.deterministic")
     assert (result.verdict, result.ratio < 1) == ("fail", True)

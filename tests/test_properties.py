@@ -147,6 +147,7 @@ def test_a_right_kernel_keeps_every_property(check):
         ("approximate.lsh", "rounds-repeated", "log-n-missing"),
         ("approximate.lsh", "heads-permuted", "heads-rotated"),
         ("approximate.lsh", "unit-values", "self-forbidden"),
+        ("approximate.features", "orthogonal-again", "not-against-the-last"),
         ("attention.flash_backward", "keys-moved", "last-key-tile-dropped"),
         ("attention.flash_backward", "past-kept", "causal-sees-next"),
         ("matmul.tiled", "products-permuted", "last-product-dropped"),

@@ -38,6 +38,7 @@ CLAIMS = [
     ("impossible limit", "its limits leave no accuracy case of attention.scaled_dot_product"),
     ("limit that is a string", "its limits leave no accuracy case"),
     ("impossible option limit", "its limits leave no accuracy case"),
+    ("option limit without the default", "(most often: limit causal: the default): widen"),
     ("misspelt output", "'output': did you mean 'out'?"),
     ("output twice", "out"),
     ("no output", "returns"),

@@ -35,7 +35,14 @@ spec = Spec(
     reference=linformer,
     accuracy=PROJECTED,
     domain=Domain(
-        sizes={"b": (1, 2), "h": (1, 3), "t": (1, 160), "d": (8, 64), "dv": (8, 64), "r": (1, 64)},
+        sizes={
+            "b": (1, 3),
+            "h": (1, 5),
+            "t": (1, 160),
+            "d": (8, 96),
+            "dv": (8, 96),
+            "r": (1, 130),
+        },
         families=FAMILIES,
         options={"scale": (0.0, 1.0, -0.3, 0.05)},
         smoke=(

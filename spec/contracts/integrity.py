@@ -67,7 +67,8 @@ def property_clause(
     relation: Relation,
     smoke: Sequence[str],
     core: Sequence[str] = (),
+    dtypes: Sequence[str] | None = None,
 ) -> Clause:
-    """That this relation holds between calls."""
+    """That this relation holds between calls, of some dtypes alone where these are named."""
     anchor = f"{area}.property.{name}"
-    return Clause(anchor, sentence, "properties", smoke, core, relation=relation)
+    return Clause(anchor, sentence, "properties", smoke, core, dtypes=dtypes, relation=relation)

@@ -370,3 +370,95 @@ on_cpu("by numpy", by_numpy)
 on_cpu("by numpy into zeros", by_numpy_into_zeros)
 on_cpu("by powers", by_powers)
 on_cpu("compiled", compiled, spec="attention.grouped_query")
+
+
+# Attention over projected keys --------------------------------------------------------------------
+
+
+# fmt: off
+@triton.jit
+def _mix(p, x, o, t, d, r, BT: tl.constexpr, BC: tl.constexpr, BD: tl.constexpr):
+    head, row, dim = tl.program_id(0), tl.program_id(1) * BC + tl.arange(0, BC), tl.arange(0, BD)
+    mixed = tl.zeros((BC, BD), tl.float32)
+    for first in range(0, t, BT):
+        token = first + tl.arange(0, BT)
+        share = tl.load(
+            p + row[:, None] * t + token[None, :],
+            mask=(row < r)[:, None] & (token < t)[None, :], other=0.0,
+        )
+        rows = tl.load(
+            x + (head * t + token[:, None]) * d + dim[None, :],
+            mask=(token < t)[:, None] & (dim < d)[None, :], other=0.0,
+        )
+        mixed = tl.dot(share, rows, mixed, input_precision="ieee")
+    tl.store(
+        o + (head * r + row[:, None]) * d + dim[None, :], mixed,
+        mask=(row < r)[:, None] & (dim < d)[None, :],
+    )
+
+
+@triton.jit
+def _attend(
+    q, k, v, o, scale, t, d, dv, r,
+    BR: tl.constexpr, BC: tl.constexpr, BD: tl.constexpr, BDV: tl.constexpr,
+):
+    head, row, col = tl.program_id(1), tl.program_id(0) * BR + tl.arange(0, BR), tl.arange(0, BC)
+    dim, dim_v = tl.arange(0, BD), tl.arange(0, BDV)
+    queries = tl.load(
+        q + (head * t + row[:, None]) * d + dim[None, :],
+        mask=(row < t)[:, None] & (dim < d)[None, :], other=0.0,
+    )
+    keys = tl.load(
+        k + (head * r + col[None, :]) * d + dim[:, None],
+        mask=(col < r)[None, :] & (dim < d)[:, None], other=0.0,
+    )
+    scores = tl.dot(queries, keys, input_precision="ieee") * scale
+    scores = tl.where((col < r)[None, :], scores, float("-inf"))
+    weights = tl.exp(scores - tl.max(scores, 1)[:, None])
+    values = tl.load(
+        v + (head * r + col[:, None]) * dv + dim_v[None, :],
+        mask=(col < r)[:, None] & (dim_v < dv)[None, :], other=0.0,
+    )
+    out = tl.dot(weights, values, input_precision="ieee") / tl.sum(weights, 1)[:, None]
+    tl.store(
+        o + (head * t + row[:, None]) * dv + dim_v[None, :], out,
+        mask=(row < t)[:, None] & (dim_v < dv)[None, :],
+    )
+
+
+# fmt: on
+def projected(q, k, v, proj_k, proj_v, scale, passes):
+    """Rows, mixtures and heads are padded to powers of two. passes: how often values are mixed."""
+    (b, h, t, d), r, dv = q.shape, len(proj_k), v.shape[-1]
+    q, k, v, proj_k, proj_v = (x.contiguous() for x in (q, k, v, proj_k, proj_v))
+    out = torch.empty_like(v)
+    bc, bd, bdv = (max(16, triton.next_power_of_2(n)) for n in (r, d, dv))
+    keys, values = torch.empty(b * h, r, d), torch.empty(b * h, r, dv)
+    if out.numel():
+        _mix[(b * h, 1)](proj_k, k, keys, t, d, r, BT=16, BC=bc, BD=bd)
+        for _ in range(passes):
+            _mix[(b * h, 1)](proj_v, v, values, t, dv, r, BT=16, BC=bc, BD=bdv)
+        _attend[(triton.cdiv(t, 32), b * h)](
+            *(q, keys, values, out, d**-0.5 if scale is None else scale, t, d, dv, r),
+            *(32, bc, bd, bdv),
+        )
+    return out
+
+
+def by_projections(name, passes=1, **claims):
+    def kernel(q, k, v, proj_k, proj_v, *, scale=None):
+        return projected(q, k, v, proj_k, proj_v, scale, passes)
+
+    implementation(
+        "approximate.linformer",
+        name=name,
+        backends=["interpret"],
+        dtypes=["float32"],
+        **claims,
+    )(kernel)
+
+
+_PROJECTED = {"br": "BR", "bc": "BC", "bt": "BT", "bd": "_attend.BD", "bdv": "BDV"}
+by_projections("projected", tiles=_PROJECTED)
+by_projections("projected, declares nothing")
+by_projections("values mixed twice", passes=2, tiles=_PROJECTED)

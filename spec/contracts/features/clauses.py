@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
+from kernelproof.spec.contracts.features.errors import likeness_of_errors
 from kernelproof.spec.contracts.features.properties import FEATURES_PROPERTIES
 from kernelproof.spec.contracts.features.statistics import estimate_errors
 from kernelproof.spec.contracts.integrity import repeat_clause
@@ -21,8 +22,20 @@ FEATURES_CLAUSES = (
         "Every d rows are a block of their own; the last one may be shorter, and so may be the "
         "only one.",
         "semantics",
-        smoke=("d16.r5/default/normal", "d7.r20/default/normal", "d8.r8/default/normal"),
-        core=("d1.r4/default/normal", "d16.r33/default/normal", "d20.r1/default/normal"),
+        smoke=(
+            *("d16.r5/default/normal", "d7.r20/default/normal", "d8.r8/default/normal"),
+            "d3.r200/default/normal",  # 66 blocks and a shorter one
+        ),
+        core=(
+            *("d1.r4/default/normal", "d16.r33/default/normal", "d20.r1/default/normal"),
+            "d2.r4200/default/normal",
+        ),
+    ),
+    Clause(
+        "approximate.features.wide",
+        "Rows may have any number of coordinates.",
+        "semantics",
+        smoke=("d130.r20/default/normal",),
     ),
     Clause(
         "approximate.features.signs",
@@ -50,6 +63,15 @@ FEATURES_CLAUSES = (
         smoke=("d16.r32000/default/normal",),
         dtypes=("float32",),
         statistic=Statistic(estimate_errors),
+    ),
+    Clause(
+        "approximate.features.no-constant",
+        "Nothing is added to rows, directions or features: over many blocks the errors of the "
+        "coordinates of a row have nothing in common.",
+        "statistics",
+        smoke=("d16.r1600/default/normal",),
+        dtypes=("float32",),
+        statistic=Statistic(likeness_of_errors),
     ),
     *cost_clauses(
         "approximate",

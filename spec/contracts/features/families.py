@@ -74,6 +74,17 @@ def lost_rows(rows: Array) -> Array:
     return lost
 
 
+def _nearly_dependent(rng: Rng, x: Arrays, options: Options) -> None:
+    """Every third row of a block is the sum of the two before it, but for 2^-14 of its own."""
+    rows = x["gaussians"]
+    r, d = rows.shape
+    for start in range(0, r, d):
+        block = rows[start : start + d]
+        third = len(block) // 3
+        own = 2.0**-14 * block[2 : 3 * third : 3]
+        block[2 : 3 * third : 3] = block[: 3 * third : 3] + block[1 : 3 * third : 3] + own
+
+
 FAMILIES: Mapping[str, Family] = families(
     generic={
         "normal": ("Gaussian rows, with lengths as of others", independent(_normal)),
@@ -86,6 +97,10 @@ FAMILIES: Mapping[str, Family] = families(
         "ill-conditioned": (
             "rows in pairs that differ by a thirtieth",
             independent(changed(_normal, _ill_conditioned)),
+        ),
+        "nearly-dependent": (
+            "rows in threes that are 2^-14 from a plane",
+            changed(_normal, _nearly_dependent),
         ),
     },
 )

@@ -93,6 +93,15 @@ def _last_block_dropped(e: Orthogonal) -> Outputs | None:
     return {"features": np.where(kept, e.features, 0.0)} if r % d else None
 
 
+def _blocks_unwritten(e: Orthogonal) -> Outputs | None:
+    r, d = e.features.shape
+    return {"features": np.where(np.arange(r)[:, None] < 40 * d, e.features, 0.0)}
+
+
+def _wide_as_they_come(e: Orthogonal) -> Outputs | None:
+    return {"features": e.gaussians} if e.features.shape[1] > 128 else None
+
+
 FEATURES_MUTANTS = (
     *mutants(
         {
@@ -131,6 +140,14 @@ FEATURES_MUTANTS = (
             "first-block-reused": (
                 "all whole blocks have the directions of the first",
                 _spoiled(_first_block_reused),
+            ),
+            "blocks-unwritten": (
+                "blocks beyond the fortieth stay zero",
+                _spoiled(_blocks_unwritten),
+            ),
+            "wide-as-they-come": (
+                "rows of more than 128 coordinates are returned as they are",
+                _spoiled(_wide_as_they_come),
             ),
             "last-block-dropped": (
                 "a last block that is shorter stays zero",

@@ -35,17 +35,31 @@ def _orthogonal(point: Point) -> Posed:
             own = slice(start, start + d)
             wanted = np.diag(norms[own].astype(EXTENDED) ** 2)
             want = Near(wanted, 4 * np.finfo(EXTENDED).eps * wanted)
-            yield Agreement(0, "features", products(drawn["features"][own]), want)
+            yield Agreement(0, "features", products(drawn["features"][own], norms[own]), want)
 
     return Posed((as_drawn(point),), agree)
 
 
-def products(rows: Near) -> Near:
-    """W Wᵀ, with what the errors of W and the sums of the judge bring in."""
-    value, bound, size = rows.value, rows.bound, abs(rows.value)
-    passed = size @ bound.T + bound @ size.T + bound @ bound.T
+def products(rows: Near, lengths: Array) -> Near:
+    """W Wᵀ of the rows of a block, with what their errors and the sums of the judge bring in."""
+    value, size = rows.value, abs(rows.value)
+    off = from_orthogonal(rows, lengths)
+    passed = np.outer(off, lengths) + np.outer(lengths, off) + np.outer(off, off)
     own = gamma(value.shape[1], float(np.finfo(value.dtype).eps)) * (size @ size.T)
     return Near(value @ value.T, np.asarray(passed + own, np.float64))
+
+
+def from_orthogonal(rows: Near, lengths: Array) -> Array:
+    """How far each row of a block is from that of an exactly orthogonal one, at most.
+
+    Row j is off by e_j, which is no more than j e_1, however nearly it depends on those before it,
+    and by roundings that are the same for all (``bound.py``). Nothing comes before the first row:
+    its own bound holds e_1 and these.
+    """
+    bound = np.sqrt((rows.bound**2).sum(1))
+    longer = np.maximum(lengths / lengths[0], 1.0) if lengths[0] else np.inf
+    most = np.arange(1, len(bound) + 1) * longer * bound[0]
+    return np.asarray(np.minimum(bound, np.nan_to_num(most, nan=np.inf)))
 
 
 def _coordinates_moved(point: Point) -> Posed:
@@ -94,6 +108,15 @@ FEATURES_PROPERTIES = (
         "The rows of a block are orthogonal and have the lengths that are asked for.",
         Relation(_orthogonal),
         ("d16.r40/default/normal", "d8.r20/default/equal-norms"),
+    ),
+    property_clause(
+        "approximate",
+        "orthogonal-again",
+        "Rows that nearly depend on those before them are made as orthogonal as any: by "
+        "reflectors, or by Gram-Schmidt taken twice.",
+        Relation(_orthogonal),
+        ("d3.r30/default/nearly-dependent",),
+        dtypes=("float64", "float32"),  # narrower rows would depend on each other
     ),
     property_clause(
         "approximate",

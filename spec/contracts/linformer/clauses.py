@@ -5,7 +5,7 @@ from __future__ import annotations
 from kernelproof.spec.contracts.costs import cost_clauses, growth_clause
 from kernelproof.spec.contracts.integrity import layout_clause, property_clause, repeat_clause
 from kernelproof.spec.language import Clause, Growth
-from kernelproof.spec.relations import axis_permuted
+from kernelproof.spec.relations import axis_permuted, exchanged
 
 _SMALL = ("b2.h2.t33.d16.r9/default/normal",)
 
@@ -42,6 +42,26 @@ LINFORMER_CLAUSES = (
         smoke=("b1.h2.t1.d16.r5/default/normal", "b1.h1.t131.d16.dv7.r20/default/normal"),
         core=("b0.h2.t9.d16.r5/default/normal", "b1.h1.t257.d16.r33/default/normal"),
     ),
+    Clause(
+        "approximate.shape.any",
+        "No batch, head, coordinate or mixture is one too many.",
+        "semantics",
+        smoke=("b3.h5.t20.d128.dv80.r130/default/normal",),
+    ),
+    Clause(
+        "approximate.softmax.wide",
+        "Logits beyond 88 and beyond any number that they might be held to stay finite, and tell "
+        "which mixture weighs most.",
+        "semantics",
+        smoke=("b1.h2.t17.d16.r24/default/huge",),
+    ),
+    Clause(
+        "approximate.nan",
+        "A NaN in a query makes its row NaN and no other; a NaN in a key or a value, of which "
+        "every mixture holds a part, makes every row of its head NaN.",
+        "semantics",
+        smoke=[f"b1.h2.t17.d16.r9/default/nan-{role}" for role in ("query", "key", "value")],
+    ),
     layout_clause("approximate", "b2.h2.t17.d16.r9/default/normal"),
     repeat_clause("approximate", "b2.h2.t65.d16.r24/default/normal"),
     property_clause(
@@ -56,6 +76,14 @@ LINFORMER_CLAUSES = (
         "tokens-permuted",
         "Permuting all tokens, and the columns of both projections, permutes the outputs.",
         axis_permuted("t", 2, ("scale",)),
+        _SMALL,
+    ),
+    property_clause(
+        "approximate",
+        "tokens-exchanged",
+        "Exchanging two tokens, and two columns of both projections, exchanges two rows of the "
+        "outputs: each call takes the projections that it is given, however alike the last ones.",
+        axis_permuted("t", 2, ("scale",), exchanged),
         _SMALL,
     ),
     property_clause(

@@ -35,7 +35,10 @@ def _both(draw: DrawInput) -> Mapping[str, DrawInput]:
 FAMILIES: Mapping[str, Family] = {
     **{
         name: with_inputs(ATTENTION[name], _both(_random))
-        for name in ("normal", "large-logit", "value-offset", "captured")
+        for name in (
+            *("normal", "large-logit", "huge", "value-offset", "captured"),
+            *("nan-query", "nan-key", "nan-value"),
+        )
     },
     "pooling": replace(
         with_inputs(ATTENTION["normal"], _both(_pooling)),

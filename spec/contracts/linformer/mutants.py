@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+import numpy as np
+
+from kernelproof.reference.approximate.linformer import ProjectedAttention
 from kernelproof.reference.attention.scaled_dot_product import scaled_dot_product
-from kernelproof.spec.language import Model, Mutant, Outputs, mutants, rounding_mutants
+from kernelproof.spec.language import Model, Mutant, Outputs, mutants, rounding_mutants, spoiled
 
 Inputs = dict[str, Any]
+
+_spoiled = partial(spoiled, ("out",))
 
 
 def _with(change: Callable[[Inputs], Inputs | None]) -> Model:
@@ -59,7 +65,64 @@ def _row_by_row(x: Inputs) -> Inputs | None:
     return {name: x[name].T.reshape(shape) for name in ("proj_k", "proj_v")}
 
 
+def _weighed(exps: Any, e: ProjectedAttention) -> Outputs:
+    return {"out": exps / exps.sum(-1, keepdims=True) @ e.attention.v}
+
+
+def _no_max(e: ProjectedAttention) -> Outputs:
+    """exp of the logits themselves, in float32."""
+    return _weighed(np.exp(e.attention.scores.astype(np.float32)), e)
+
+
+def _clamped(e: ProjectedAttention) -> Outputs:
+    return _weighed(np.exp(np.clip(e.attention.scores, -80, 80)), e)
+
+
+def _only_first(axis: int, most: int) -> Model:
+    """Outputs beyond so many along an axis stay zero."""
+
+    def spoil(e: ProjectedAttention) -> Outputs | None:
+        size = e.out.shape[axis]
+        kept = np.arange(size).reshape(-1, *(1,) * (e.out.ndim - 1 - axis)) < most
+        return {"out": np.where(kept, e.out, 0.0)} if size > most else None
+
+    return _spoiled(spoil)
+
+
+def _first_mixtures(x: Inputs) -> Inputs | None:
+    """The first 100 mixtures alone."""
+    long = len(x["proj_k"]) > 100
+    return {name: x[name][:100] for name in ("proj_k", "proj_v")} if long else None
+
+
+def _first_coordinates(x: Inputs) -> Inputs | None:
+    """The logits of the first 64 coordinates alone."""
+    d = x["q"].shape[-1]
+    scale = x.get("scale") or d**-0.5
+    return {**{n: x[n][..., :64] for n in ("q", "k")}, "scale": scale} if d > 64 else None
+
+
+_SIZES: Mapping[str, tuple[str, Model]] = {
+    "third-batch-unwritten": ("batches beyond the second stay zero", _only_first(0, 2)),
+    "fifth-head-unwritten": ("heads beyond the fourth stay zero", _only_first(1, 4)),
+    "wide-values-unwritten": ("values beyond 64 columns stay zero", _only_first(3, 64)),
+    "wide-keys-cut": ("coordinates beyond 64 are not read", _with(_first_coordinates)),
+    "many-mixtures-cut": ("mixtures beyond 100 are not attended", _with(_first_mixtures)),
+}
+
+_SOFTMAX: Mapping[str, tuple[str, Model]] = {
+    "no-max-subtraction": (
+        "the row maximum is not subtracted before exp",
+        _spoiled(_no_max),
+    ),
+    "nan-to-zero": (
+        "what is NaN becomes 0",
+        _spoiled(lambda e: {"out": np.where(np.isnan(e.out), 0.0, e.out)}),
+    ),
+}
+
 LINFORMER_MUTANTS = (
+    *mutants({**_SIZES, **_SOFTMAX}),
     *mutants(
         {
             "zeros": ("returns zeros", lambda f, x, o: {"out": 0 * f(**x, **o).out}),
@@ -118,6 +181,12 @@ LINFORMER_MUTANTS = (
                 _with(lambda x: {"scale": x["scale"] or None} if "scale" in x else None),
             ),
         }
+    ),
+    Mutant(
+        "logits-clamped",
+        "logits are held to 80",
+        _spoiled(_clamped),
+        undeclared_in="strict32",  # of mixtures in 16 bits, logits of 400 may be off by that much
     ),
     Mutant(
         "scale-off-1-percent",

@@ -59,14 +59,18 @@ PERFORMER_CLAUSES = (
         "Exponents are lowered by the largest of each query and of all keys of a head, so that "
         "features stay finite where their exponents exceed those of the format.",
         "semantics",
-        smoke=("b1.h2.t33.d64.r48/default/large", "b1.h2.t33.d16.r24/default/growing"),
+        smoke=(
+            "b1.h2.t33.d64.r48/default/large",
+            "b1.h2.t33.d16.r24/default/growing",
+            "b1.h2.t9.d64.r24/default/growing-queries",
+        ),
         core=("b1.h2.t33.d64.r48/kind-hyperbolic+causal-top-left/large",),
     ),
     Clause(
         "approximate.epsilon",
         "Nothing is added to the features or to the normaliser.",
         "semantics",
-        smoke=("b1.h2.t40.d32.r32/default/large",),
+        smoke=("b1.h2.t40.d32.r32/default/large", "b1.h2.t12.d16.r32/kind-relu/tiny"),
     ),
     Clause(
         "approximate.zero-weights",

@@ -248,6 +248,7 @@ PERFORMER_COSTS = Costs(
     cap=_cap,
     memory=_memory,
     assumes="states of float32, which a program keeps in memory from chunk to chunk",
+    of_operators=f"in chunks of {CHUNK} positions under causal",
     tiles=("chunk", "br", "bd", "bdv", "spans"),
     best_tiles=_best_tiles,
     widest_tiles=_widest_tiles,

@@ -45,6 +45,11 @@ def _opposite(rng: Rng, x: Arrays, options: Options) -> None:
     x["k"][..., :first, :] = -abs(x["k"][..., :first, :])
 
 
+def _growing_queries(rng: Rng, x: Arrays, options: Options) -> None:
+    """Queries of 1 to 16 times the usual norm: their exponents lie a thousand apart."""
+    x["q"] *= np.linspace(1, 16, x["q"].shape[-2])[:, None]
+
+
 def _value_offset(rng: Rng, x: Arrays, options: Options) -> None:
     x["v"] = 0.1 * x["v"] + 100
 
@@ -68,6 +73,11 @@ FAMILIES: Mapping[str, Family] = {
         coherent={
             "large": ("queries and keys of twice the usual norm", _scaled(2)),
             "growing": ("keys whose norms grow along the sequence", _changed(_growing)),
+            "growing-queries": (
+                "queries whose norms grow along the sequence",
+                _changed(_growing_queries),
+            ),
+            "tiny": ("queries and keys near 2^-18, as phi of relu then is", _scaled(2.0**-18)),
             "value-offset": ("values near 100: errors of weights cancel", _changed(_value_offset)),
             "opposite": (
                 "half the queries, and the first keys, lie opposite to all features: relu is 0",

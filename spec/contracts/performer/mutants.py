@@ -78,6 +78,34 @@ def _shifted(e: FeatureAttention, x: Array, over: Any) -> Array:
     return _right(e, x, over) + 1e-3
 
 
+def _exponents(e: FeatureAttention, x: Array) -> Array:
+    along, half = x @ e.features.T, (x**2).sum(-1, keepdims=True) / 2
+    both = np.concatenate([along, -along], -1) if e.kind == "hyperbolic" else along
+    return np.asarray(half if e.kind == "trig" else both - half)
+
+
+def _lowered_by(top: Callable[[Array], Any]) -> Lifted:
+    """phi with something else taken off all exponents, in float32."""
+
+    def part(e: FeatureAttention, x: Array, over: Any) -> Array:
+        exponents = _exponents(e, x)
+        phi = np.exp((exponents - top(exponents)).astype(np.float32))
+        if e.kind != "trig":
+            return np.asarray(phi)
+        along = x @ e.features.T
+        return np.asarray(phi * np.concatenate([np.sin(along), np.cos(along)], -1))
+
+    return part
+
+
+_not_lowered = _lowered_by(lambda exponents: 0)
+_lowered_together = _lowered_by(lambda exponents: exponents.max((-2, -1), keepdims=True))
+
+
+def _barely_shifted(e: FeatureAttention, x: Array, over: Any) -> Array:
+    return _right(e, x, over) + 1e-6
+
+
 def _positive(e: FeatureAttention, x: Array, over: Any) -> Array:
     return lifted(x, e.features, "positive", over)
 
@@ -186,6 +214,18 @@ _VALUES: Mapping[str, tuple[str, Model]] = {
     "zero-row-mean": (
         "a query whose weights are all zero gets the mean of the values",
         _zero_rows(lambda e: e.v.mean(-2, keepdims=True)),
+    ),
+    "small-epsilon": (
+        "1e-6 is added to phi",
+        _with(rows=_barely_shifted, keys=_barely_shifted),
+    ),
+    "not-stabilised": (
+        "no largest exponent is taken off before exp",
+        _with("positive", "hyperbolic", "trig", rows=_not_lowered, keys=_not_lowered),
+    ),
+    "one-maximum-of-queries": (
+        "the largest exponent of all queries is taken off each",
+        _with("positive", "hyperbolic", rows=_lowered_together),
     ),
     "kind-ignored": (
         "phi is that of positive features",

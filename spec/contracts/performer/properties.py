@@ -20,6 +20,7 @@ from kernelproof.spec.relations import (
     axis_permuted,
     changed,
     cycle,
+    exchanged,
 )
 
 
@@ -28,6 +29,22 @@ def _keys_permuted(point: Point) -> Posed:
     order = cycle(point.rng, k.shape[-2])
     moved = changed(point, "keys and values permuted", {}, k=k[..., order, :], v=v[..., order, :])
     return Posed((as_drawn(point), moved), lambda drawn, got: agreeing(1, got, drawn))
+
+
+def _coordinates_exchanged(point: Point) -> Posed:
+    order = exchanged(point.rng, point.inputs["q"].shape[-1])
+    moved = changed(point, "two coordinates exchanged", {}, **point.moved(d=order))
+    return Posed((as_drawn(point), moved), lambda drawn, got: agreeing(1, got, drawn))
+
+
+def _other_keys_between(point: Point) -> Posed:
+    """Keys of 32 times the norm, whose exponents are far below those of the call between."""
+    k, v = 32 * point.inputs["k"], point.inputs["v"]
+    far, again = (changed(point, f"k x 32, v x {n}", {}, k=k, v=n * v) for n in (1, 2))
+    return Posed(
+        (far, as_drawn(point), again),
+        lambda first, between, got: agreeing(2, got, first, lambda n: n * 2),
+    )
 
 
 def _unit_values(point: Point) -> Posed:
@@ -88,6 +105,22 @@ PERFORMER_PROPERTIES = (
         axis_permuted("r", None, ("kind", "causal")),
         (_SMALL,),
         (_OTHER,),
+    ),
+    property_clause(
+        "approximate",
+        "coordinates-exchanged",
+        "Exchanging two coordinates of queries, keys and features changes nothing: each call takes "
+        "the features that it is given, however alike the last ones.",
+        Relation(_coordinates_exchanged, ("kind", "causal")),
+        (_SMALL,),
+    ),
+    property_clause(
+        "approximate",
+        "other-keys-between",
+        "A call with other keys between two equal ones changes nothing: no largest exponent is "
+        "kept.",
+        Relation(_other_keys_between),
+        (_SMALL,),
     ),
     property_clause(
         "approximate",

@@ -7,6 +7,7 @@ from kernelproof.conformance.edits.editing import Edited, wrong_costs, wrong_val
 _SIGNS = "triangle.diagonal(dim1=-2, dim2=-1).sign()"
 _SIGNED = f"{_SIGNS} * lengths.to(wide)"
 _SCALED = "scaled: Tensor = q * signed[:, None, :]"
+_NARROW = ("float16", "bfloat16")
 _RETURNED = "return scaled.mT"
 _FACTORED = "q, triangle = torch.linalg.qr(rows.to(wide).mT)"
 _PARTS = "((slice(0, whole), d), (slice(whole, r), r - whole))"
@@ -33,6 +34,23 @@ VALUES = wrong_values(
             "rows are not made orthogonal",
             (_RETURNED, "return rows / rows.norm(dim=-1, keepdim=True) * lengths[..., None]"),
         ),
+        "taken-once": (
+            "Gram-Schmidt is taken once",
+            (
+                _FACTORED,
+                "q = rows.to(wide).mT.clone()\n"
+                "    for i in range(q.shape[2]):\n"
+                "        x = q[..., i]\n"
+                "        for j in range(i):\n"
+                "            x -= (x * q[..., j]).sum(-1, keepdim=True) * q[..., j]\n"
+                "        x /= x.norm(dim=-1, keepdim=True)",
+            ),
+            (_SIGNED, "lengths.to(wide)"),
+        ),
+        "constant-added": (
+            "1e-6 is added to directions",
+            (_SCALED, _SCALED.replace("q *", "(q + 1e-6) *")),
+        ),
         "norms-ignored": ("all rows have length 1", (_SIGNED, _SIGNS)),
         "last-block-dropped": (
             "a last block that is shorter stays zero",
@@ -43,7 +61,11 @@ VALUES = wrong_values(
             "all whole blocks have the directions of the first",
             (_FACTORED, _FACTORED.replace("rows", "rows[:1]")),
         ),
-    }
+    },
+    harmless={
+        "taken-once": dict.fromkeys(_NARROW, "rows of 16 bits are orthogonal to 16 bits"),
+        "constant-added": dict.fromkeys(_NARROW, "features are rounded to 16 bits"),
+    },
 )
 
 COSTS = (

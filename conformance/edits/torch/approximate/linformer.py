@@ -8,6 +8,7 @@ _KEYS = "keys = project(proj_k.to(wide), k.to(wide))"
 _VALUES = "values = project(proj_v.to(wide), v.to(wide))"
 _MIXED = "return projection.expand(b * h, -1, -1) @ x.reshape(b * h, t, d)"
 _WEIGHTS = "weights = torch.softmax(queries[:, here] @ keys.mT, -1)"
+_OUT = "out[:, here] = weights @ values"
 _SCALE = "1 / math.sqrt(d) if scale is None else scale"
 
 VALUES = wrong_values(
@@ -44,6 +45,27 @@ VALUES = wrong_values(
         "softmax-over-queries": (
             "weights sum to 1 over the queries",
             (_WEIGHTS, _WEIGHTS.replace("-1)", "-2)")),
+        ),
+        "no-max-subtraction": (
+            "the row maximum is not subtracted before exp",
+            (
+                _WEIGHTS,
+                "weights = (queries[:, here] @ keys.mT).exp()\n"
+                "        weights = weights / weights.sum(-1, keepdim=True)",
+            ),
+        ),
+        "nan-to-zero": (
+            "what is NaN becomes 0",
+            (_OUT, _OUT.replace("weights @ values", "torch.nan_to_num(weights @ values)")),
+        ),
+        "projections-kept": (
+            "a projection is kept for the next one of its shape and first element",
+            ("def project(projection", "_KEPT: dict = {}\n\n\ndef project(projection"),
+            (
+                _MIXED,
+                "like = (projection.shape, projection.dtype, *projection.flatten()[:1].tolist())\n"
+                f"    projection = _KEPT.setdefault(like, projection.clone())\n    {_MIXED}",
+            ),
         ),
     }
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kernelproof.conformance.edits.editing import Edited, wrong_costs, wrong_values
 
+_FEATURES = "scale, w = q.shape[-1] ** -0.25, features.to(wide).mT"
 _SCALE = "q.shape[-1] ** -0.25"
 _EXPONENTS = "exponents = along.sub_(half)"
 _LOWERED = "exponents.sub_(top(exponents, over)).exp_()"
@@ -41,6 +42,43 @@ VALUES = wrong_values(
             "the second function, exp(-W x) or cos, is missing",
             ("torch.cat([along, -along], -1)", "along"),
             ("torch.cat([along.sin(), along.cos()], -1)", "along.sin()"),
+        ),
+        "small-epsilon": (
+            "1e-6 is added to phi of relu",
+            ("return along.relu_()", "return along.relu_() + 1e-6"),
+        ),
+        "not-lowered": (
+            "no largest exponent is taken off before exp",
+            (_LOWERED, "exponents.to(torch.float32).exp_().to(x.dtype)"),
+        ),
+        "lowered-together": (
+            "the largest exponent of all queries is taken off each",
+            (_ROWS, _ROWS.replace("(-1,)", "(-2, -1)")),
+        ),
+        "maximum-kept": (
+            "the largest exponent of keys is kept for the next call, if it is larger",
+            ("def top(", "_KEPT: dict = {}\n\n\ndef top("),
+            (
+                "return exponents.amax(over, keepdim=True) if exponents.numel() "
+                "else exponents.new_zeros(())",
+                "if not exponents.numel():\n"
+                "        return exponents.new_zeros(())\n"
+                "    if over == (-1,):\n"
+                "        return exponents.amax(over, keepdim=True)\n"
+                "    kept = max(_KEPT.get(exponents.dtype, -1e30), float(exponents.max()))\n"
+                "    _KEPT[exponents.dtype] = kept\n"
+                "    return exponents.new_tensor(kept)",
+            ),
+        ),
+        "features-kept": (
+            "features are kept for the next ones of their shape and first element",
+            ("def lifted(", "_KEPT: dict = {}\n\n\ndef lifted("),
+            (
+                _FEATURES,
+                "like = (features.shape, features.dtype, *features.flatten()[:1].tolist())\n"
+                "    features = _KEPT.setdefault(like, features.clone())\n"
+                f"    {_FEATURES}",
+            ),
         ),
         "stabilised-per-key": (
             "each key has its own largest exponent taken off, which does not cancel",
