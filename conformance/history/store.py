@@ -188,7 +188,7 @@ class Store:
     def runs(self) -> list[Run]:
         """All runs, the earliest first, without their measurements."""
         chosen = ", ".join(f"any_value({sql})" for sql in _HEADER_VALUES[1:])
-        rows = self._ask(f"SELECT run, {chosen} FROM measurements GROUP BY run ORDER BY 2, 1")
+        rows = self.ask(f"SELECT run, {chosen} FROM measurements GROUP BY run ORDER BY 2, 1")
         return [_header(row) for row in rows]
 
     def measurements(
@@ -197,6 +197,7 @@ class Store:
         *,
         commits: Sequence[str] | None = None,
         metrics: Sequence[str] | None = None,
+        runs: Sequence[str] | None = None,
     ) -> list[Recorded]:
         """The measurements of series whose name matches, in the order of their runs.
 
@@ -207,7 +208,7 @@ class Store:
         if series_glob != "*":
             where.append("series GLOB ?")
             values.append(series_glob)
-        for column, wanted in (("commit", commits), ("metric", metrics)):
+        for column, wanted in (("commit", commits), ("metric", metrics), ("run", runs)):
             if wanted is not None:
                 where.append(f"list_contains(?::VARCHAR[], {column})")
                 values.append(list(wanted))
@@ -236,7 +237,7 @@ class Store:
 
     def _recorded(self, where: str, values: list[Any]) -> list[Recorded]:
         chosen = ", ".join([*_HEADER_VALUES, *OF_THE_MEASUREMENT])
-        rows = self._ask(
+        rows = self.ask(
             f"SELECT {chosen} FROM measurements WHERE {where} "
             f"ORDER BY started, run, {', '.join(SERIES)}, process",
             values,
@@ -252,7 +253,8 @@ class Store:
             found.append(Recorded(run, Measurement(one, *rest)))
         return found
 
-    def _ask(self, question: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def ask(self, question: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows that answer a question in SQL about ``measurements``. Raises StoreError."""
         import duckdb
 
         try:
@@ -291,7 +293,7 @@ class Store:
                     restored.append(name)
         abandoned = list(self._clear_parts())
         self._found, self._open = self._look(Index(), every_row=True), None
-        ((measurements,),) = self._ask("SELECT count(*) FROM measurements")
+        ((measurements,),) = self.ask("SELECT count(*) FROM measurements")
         scan = self._found
         back = [name for name in restored if name in set(scan.sound)]
         return Verification(len(scan.sound), measurements, scan.damage, back, abandoned)
