@@ -287,7 +287,7 @@ class Store:
         restored = []
         for path in sorted(_files(self._damaged)):
             name = _original(path.name)
-            if flaw_of_bytes(path, name) is None and not (self._runs / name).exists():
+            if _flaw_of(path, name) is None and not (self._runs / name).exists():
                 with contextlib.suppress(OSError):
                     path.rename(self._runs / name)
                     restored.append(name)
@@ -334,10 +334,8 @@ class Store:
         if right:
             flaws.update(flaws_of_content(_connect(), right, every_row=every_row))
         verified.update({p.name: stamps[p] for p in right if p not in flaws})
-        damage = {
-            each.place: each
-            for each in [*self._set_aside(flaws), *self._set_aside_before(verified)]
-        }
+        found = [*self._set_aside_before(verified), *self._set_aside(flaws)]
+        damage = {each.place: each for each in found}
         index = self._remember(known, Index(verified, known.folded))
         return Scan(sorted(verified), [damage[place] for place in sorted(damage)], index)
 
@@ -352,8 +350,9 @@ class Store:
         for path in _files(self._damaged):
             name = _original(path.name)
             if name not in verified:
-                again = Flaw("it is whole: kernelproof history verify puts it back")
-                flaw = flaw_of_bytes(path, name) or again
+                flaw = _flaw_of(path, name) or Flaw(
+                    "it is whole: kernelproof history verify puts it back"
+                )
                 yield Damage(name, str(path.relative_to(self.folder)), flaw)
 
     def _remember(self, known: Index, found: Index) -> Index:
@@ -457,6 +456,11 @@ def _files(folder: Path) -> Iterator[Path]:
     except FileNotFoundError:
         return
     yield from (folder / name for name in names if name != "damaged")
+
+
+def _flaw_of(path: Path, name: str) -> Flaw | None:
+    """What is wrong with one file that had this name."""
+    return flaw_of_bytes(path, name) or flaws_of_content(_connect(), [path]).get(path)
 
 
 def _original(name: str) -> str:
