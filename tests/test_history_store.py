@@ -24,7 +24,8 @@ import pytest
 from recorded import A, B, run, series
 
 from kernelproof.conformance.history import store as storing
-from kernelproof.conformance.history.measurement import Measurement, Run
+from kernelproof.conformance.history.measurement import METRICS, Measurement, Run
+from kernelproof.conformance.history.schema import COLUMNS, SCHEMA_VERSION, VERSION_KEY
 from kernelproof.conformance.history.store import Store, StoreError
 
 
@@ -131,7 +132,9 @@ def test_two_machines_merge_by_copying_files(tmp_path):
 def test_the_view_answers_questions_in_sql(tmp_path):
     store = Store(tmp_path)
     store.add(run({series(): [3], series("time"): [1, 2]}))
-    question = "SELECT metric, max(value), any_value(series) FROM measurements GROUP BY 1 ORDER BY 1"
+    question = (
+        "SELECT metric, max(value), any_value(series) FROM measurements GROUP BY 1 ORDER BY 1"
+    )
     assert store.connect().execute(question).fetchall() == [
         ("time", 2, series("time").name),
         ("traffic", 3, series().name),
@@ -254,7 +257,7 @@ def test_a_writer_that_is_killed_at_random_moments_loses_nothing_that_it_had_fin
 
 def write_into_little_room(folder: Path, each: Run) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-    with pytest.raises(StoreError, match="was not recorded in .*what was there before is unharmed"):
+    with pytest.raises(StoreError, match=r"was not recorded in .*before is unharmed"):
         Store(folder).add(each)
 
 
@@ -275,7 +278,9 @@ def test_a_disk_without_room_is_told_in_one_sentence(tmp_path, monkeypatch, step
     Store(tmp_path).add(run())
     owner = Store if step == "_write" else storing
     monkeypatch.setattr(owner, step, full)
-    with pytest.raises(StoreError, match="No space left on device; what was there before is unh"):
+    with pytest.raises(
+        StoreError, match="No space left on device; what was there before is unharmed"
+    ):
         Store(tmp_path).add(run(hours=1))
     monkeypatch.undo()
     assert len(Store(tmp_path).runs()) == 1
@@ -284,7 +289,7 @@ def test_a_disk_without_room_is_told_in_one_sentence(tmp_path, monkeypatch, step
 
 def test_a_store_that_cannot_be_made_is_told_in_one_sentence(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="was not recorded in .*file/store: .*Not a directory"):
+    with pytest.raises(StoreError, match=r"was not recorded in .*file/store: .*Not a directory"):
         Store(tmp_path / "file" / "store").add(run())
 
 
@@ -352,3 +357,16 @@ def flip(path: Path, place: int) -> None:
     content[place % len(content)] ^= 4
     path.write_bytes(content)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+# What the documents say ---------------------------------------------------------------------------
+
+
+def test_the_columns_and_metrics_in_the_documents_are_those_of_the_code():
+    text = (Path(__file__).parents[1] / "docs" / "history.md").read_text()
+    columns = [f"| `{n}` | {c.sql} | {c.sentence} |" for n, c in COLUMNS.items()]
+    metrics = [f"| `{n}` | {m.unit} | {m.kind} | {m.sentence} |" for n, m in METRICS.items()]
+    for table in (columns, metrics):
+        assert "|\n" + "\n".join(table) + "\n\n" in text
+    assert f"## Columns, schema {SCHEMA_VERSION}\n" in text
+    assert f"`{VERSION_KEY}`" in text
