@@ -165,8 +165,9 @@ class Session:
                     file=sys.stderr,
                 )
                 session.exitstatus = EXIT_INFRASTRUCTURE
-        if option(self._config, "record") and not self._keep():
-            session.exitstatus = EXIT_INFRASTRUCTURE
+        whole = session.exitstatus in (0, 1, EXIT_INCONCLUSIVE)  # neither interrupted nor refused
+        if option(self._config, "record") and whole and not self._keep():
+            session.exitstatus = session.exitstatus or EXIT_INFRASTRUCTURE  # a verdict stands
 
     def _keep(self) -> bool:
         """Save the run, which has been judged by now, in the store; whether that succeeded."""

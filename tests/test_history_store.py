@@ -338,6 +338,18 @@ def test_what_is_remembered_may_be_deleted_or_damaged_at_any_time(folded):
     assert Store(folded).damage == []
 
 
+def test_what_goes_between_looking_and_reading_is_looked_for_again(folded):
+    store = Store(folded)
+    assert store.damage == []
+    shutil.rmtree(folded / "cache")
+    assert [each.measurement.value for each in store.measurements()] == VALUES
+    other = Store(folded)
+    new = other.add(run({series("time"): [9.0]}, hours=9))
+    assert (other.damage, new.write_bytes(b"spoilt"), len(Store(folded).damage)) == ([], 6, 1)
+    assert [each.measurement.value for each in other.measurements()] == VALUES
+    assert [each.name for each in other.damage] == [new.name]
+
+
 def test_a_run_that_was_folded_and_is_gone_is_not_shown(folded):
     first = min((folded / "runs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     first.unlink()

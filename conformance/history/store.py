@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
@@ -147,7 +149,8 @@ class Store:
         ignore = self.folder / ".gitignore"
         if not ignore.exists():
             ignore.write_text(_IGNORED)
-        _flush(self.folder)
+        for folder in (self.folder, self.folder.parent):
+            _flush(folder)
 
     def _write(self, run: Run, path: Path) -> None:
         """Write the rows of a run, and wait until they are on the disk."""
@@ -258,7 +261,11 @@ class Store:
         import duckdb
 
         try:
-            return self.connect().execute(question, list(values)).fetchall()
+            try:
+                return self.connect().execute(question, list(values)).fetchall()
+            except duckdb.IOException:  # another process set a file aside, or emptied the cache
+                self._found = self._open = None
+                return self.connect().execute(question, list(values)).fetchall()
         except duckdb.Error as error:
             raise StoreError(
                 f"the store {self.folder} cannot be read: {_reason(error)}; kernelproof history "
@@ -497,5 +504,7 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what went wrong."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    """The first line of what went wrong; where DuckDB wraps it in JSON, what is wrapped."""
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    wrapped = re.search(r'"exception_message":("(?:[^"\\]|\\.)*")', line)
+    return str(json.loads(wrapped[1])) if wrapped else line
