@@ -88,7 +88,7 @@ def measure(folder: Path, runs: int, rows: int) -> dict[str, Any]:
         "log": lambda: lines_of(Store(folder), folder),
         "log of one series": lambda: lines_of(Store(folder), folder, one.name),
         "a series": lambda: Store(folder).measurements(one.name),
-        "a pattern of series": lambda: Store(folder).measurements("*tq13[0-4].*:time"),
+        "a pattern of series": lambda: Store(folder).measurements("*tq13[12].*:time"),
         "all that a commit has (gate)": lambda: Store(folder).latest_of(last.commit),
         "a series at a commit": lambda: Store(folder).latest(one, last.commit),
     }

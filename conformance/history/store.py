@@ -274,7 +274,8 @@ class Store:
 
     def connect(self) -> Connection:
         """A connection to DuckDB with the view ``measurements``: a row per measurement of the
-        whole files, in the columns of ``schema.COLUMNS``, and ``series``, the name of the series.
+        whole files, in the columns of ``schema.COLUMNS``; ``series``, the name of its series; and
+        ``first``, whether it is the first of its series in the run.
         """
         if self._open is None:
             scan = self._scan()
@@ -442,12 +443,17 @@ def astuple_of(series: Series) -> tuple[str, ...]:
 
 
 def _rows(paths: Any) -> str:
-    """In SQL: the rows of run files and the name of each one's series."""
+    """In SQL: the rows of run files, the name of each one's series, and whether it is the first of
+    this series in its run."""
     names = [_quoted(path) for path in paths]
     if not names:
         empty = ", ".join(f"NULL::{column.sql} AS {name}" for name, column in COLUMNS.items())
-        return f"SELECT {empty}, NULL::VARCHAR AS series WHERE false"
-    return f"SELECT *, {SERIES_NAME} AS series FROM read_parquet([{', '.join(names)}])"
+        return f"SELECT {empty}, NULL::VARCHAR AS series, NULL::BOOLEAN AS first WHERE false"
+    first = f"process = min(process) OVER (PARTITION BY run, {', '.join(SERIES)})"
+    return (
+        f"SELECT *, {SERIES_NAME} AS series, {first} AS first "
+        f"FROM read_parquet([{', '.join(names)}])"
+    )
 
 
 def _quoted(path: Path) -> str:
