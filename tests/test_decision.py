@@ -145,8 +145,19 @@ def test_a_suspect_that_was_not_measured_again_is_inconclusive():
 
 
 def test_noise_that_hides_the_resolution_is_inconclusive():
-    base, head = measured(np.random.default_rng(8), [0.0] * 20, noise=0.08)
+    base, head = measured(np.random.default_rng(8), [0.0] * 20, noise=0.2)
     assert set(verdicts(base, head)) == {"inconclusive"}
+
+
+def test_an_interval_without_the_resolution_passes_though_the_plan_was_too_noisy():
+    base, head = measured(np.random.default_rng(8), [0.0] * 20, noise=0.04)
+    for each in decide(base, head, RULE):
+        excluded = 1 / 1.05 - 1 < each.interval[0] and each.interval[1] < 0.05
+        if each.verdict == "pass":
+            assert excluded
+        elif excluded:
+            assert abs(each.effect) >= RULE.budget
+    assert len(set(verdicts(base, head))) == 2
 
 
 def test_one_percent_of_noise_is_not_inconclusive():
