@@ -150,14 +150,13 @@ def test_noise_that_hides_the_resolution_is_inconclusive():
 
 
 def test_an_interval_without_the_resolution_passes_though_the_plan_was_too_noisy():
-    base, head = measured(np.random.default_rng(8), [0.0] * 20, noise=0.04)
-    for each in decide(base, head, RULE):
-        excluded = 1 / 1.05 - 1 < each.interval[0] and each.interval[1] < 0.05
-        if each.verdict == "pass":
-            assert excluded
-        elif excluded:
-            assert abs(each.effect) >= RULE.budget
-    assert len(set(verdicts(base, head))) == 2
+    base, head = measured(np.random.default_rng(8), [0.0] * 40, noise=0.04)
+    decisions = [d for d in decide(base, head, RULE) if abs(d.effect) < 0.0195]
+    assert all(each.minimum_detectable_effect > RULE.resolution for each in decisions)
+    for each in decisions:
+        excluded = each.interval[0] > 1 / 1.05 - 1 and each.interval[1] < 0.05
+        assert each.verdict == ("pass" if excluded else "inconclusive")
+    assert {each.verdict for each in decisions} == {"pass", "inconclusive"}
 
 
 def test_one_percent_of_noise_is_not_inconclusive():
