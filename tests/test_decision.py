@@ -150,7 +150,7 @@ def test_noise_that_hides_the_resolution_is_inconclusive():
 
 
 def test_an_interval_without_the_resolution_passes_though_the_plan_was_too_noisy():
-    base, head = measured(np.random.default_rng(8), [0.0] * 40, noise=0.04)
+    base, head = measured(np.random.default_rng(8), [0.0] * 40, noise=0.06)
     decisions = [d for d in decide(base, head, RULE) if abs(d.effect) < 0.0195]
     assert all(each.minimum_detectable_effect > RULE.resolution for each in decisions)
     for each in decisions:
