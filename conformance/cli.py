@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from kernelproof import __version__
+from kernelproof.conformance.history import cli as history
 
 app = typer.Typer(
     add_completion=False,
@@ -117,6 +118,12 @@ def test(
     json_: Annotated[
         str | None, typer.Option("--json", metavar="F", help="Write the run record.")
     ] = None,
+    record_: Annotated[
+        bool, typer.Option("--record", help="Keep the run in the store; history reads it.")
+    ] = False,
+    store: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The store (.kernelproof at the root).")
+    ] = None,
     junitxml: Annotated[str | None, typer.Option(metavar="F", help="Write JUnit XML.")] = None,
     workers: Annotated[
         int | None, typer.Option("-n", metavar="N", help="Processes (pytest-xdist).")
@@ -152,6 +159,7 @@ def test(
         "returns": returns,
         "map": map_,
         "json": json_,
+        "store": store,
         "timeout": timeout,
         "import-timeout": import_timeout,
         "memory": memory,
@@ -161,6 +169,7 @@ def test(
             if each is not None:
                 arguments.append(f"--kp-{name}={each}")
     arguments += ["--kp-strict"] if strict else []
+    arguments += ["--kp-record"] if record_ else []
     arguments += ["--kp-gradients"] if gradients else []
     arguments += [f"--junitxml={junitxml}"] if junitxml else []
     if workers is not None and workers < 0:
@@ -302,3 +311,6 @@ def power(
             return EXIT_INFRASTRUCTURE
     bad = any(p.survivors or p.false_alarms for p in every)
     return 1 if bad or any(e.survivors or e.alarms for e in edited) else 0
+
+
+app.add_typer(history.app, name="history")
