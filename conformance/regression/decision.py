@@ -329,7 +329,7 @@ def _least_rejected(screening: int, confirming: int, tolerated: int) -> Array:
         middle = (low + high) / 2
         rejects = _against(d + middle[:, None], CAP) <= tolerated
         low, high = np.where(rejects, low, middle), np.where(rejects, middle, high)
-    return high
+    return np.asarray(high)
 
 
 def _detectable(noise: Array, pairs: int, rule: Rule, tolerated: int) -> Array:
