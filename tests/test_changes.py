@@ -67,6 +67,13 @@ def test_two_steps_are_found_though_the_second_undoes_the_first():
     assert [each.size > 0 for each in found] == [True, False]
 
 
+def test_one_step_does_not_displace_the_other():
+    found = [find_steps(stepped(seed, (20, 0.03), (40, -0.03), n=80), 0.0) for seed in range(25)]
+    places = np.array([[each.place for each in steps] for steps in found if len(steps) == 2])
+    assert len(places) > 15
+    assert np.abs(places - [20, 40]).mean() < 0.25
+
+
 def test_sequences_without_steps_have_none():
     heavy = np.random.default_rng(3).standard_t(3, (20, 60)) * 0.01
     assert [find_steps(x, BUDGET) for x in heavy] == [[]] * 20
