@@ -33,7 +33,7 @@ budget" would find a slow-down of exactly the budget as rarely as a false alarm.
 change a little below the budget is reported when noise lifts its estimate over it.
 
 Why ``resolution`` is not the budget. A slow-down of exactly the budget is estimated below it half
-the time, at any noise: the detectable effect is always above the budget, about 2.6 percent at 1
+the time, at any noise: the detectable effect is always above the budget, about 2.5 percent at 1
 percent noise and the defaults. ``inconclusive`` is for what a user would call blind: a slow-down
 of 5 percent could be there. What was planned may be too noisy by a little and the data tell all the
 same; then the interval, not the power, is the answer (Hoenig and Heisey 2001).
