@@ -81,12 +81,8 @@ class Session:
             raise Infrastructure(str(error)) from None
         if self._console:
             writer = self._config.get_terminal_writer()
-            items: list[Planned | Fuzzed] = [
-                *self.plan[0],
-                *self.suite.fuzzed(),
-                *self.suite.timed(),
-            ]
-            self._progress = reporting.Progress(writer, items)
+            items = [*self.plan[0], *self.suite.timed()]
+            self._progress = reporting.Progress(writer, [*items, *self.suite.fuzzed()])
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:

@@ -231,11 +231,13 @@ class _Side:
         """How many calls make a round, and how many rounds a question."""
         most = max(1, min(MOST_CALLS, MOST_BYTES // max(inputs, 1)))
         self.ask(1, keep=False)  # the first call compiles, or loads libraries
-        for _ in range(3):
-            each = self.ask(1, keep=False).durations[0] / self.number
-            self.number = min(most, max(1, math.ceil(ROUND / max(each, 1e-9))))
-            if self.number * each < 4 * ROUND:
+        for _ in range(4):
+            chunk = self.ask(1, keep=False)
+            if chunk.durations[0] >= ROUND or self.number == most:
                 break
+            wanted = ROUND / max(chunk.durations[0], 1e-9)
+            room = seconds / QUESTIONS / chunk.wall  # by the judge's clock: a worker's may stand
+            self.number = min(most, max(1, math.ceil(self.number * min(wanted, room))))
         took = self.ask(2, keep=False).wall / 2
         self.rounds = max(1, round(seconds / QUESTIONS / 1.5 / max(took, 1e-9)))
 
@@ -402,10 +404,9 @@ class Timer:
         judgement = Judgement(implementation, case, clause, steps, expected, Diagnoses())
         found = judgement.of(reply, planned.backend)
         if "verdict" in found:
-            found = {
-                **found,
-                "message": "; ".join(["in a timed call", *filter(None, [found.get("message")])]),
-            }
+            fresh = ", whose inputs no call before had" if draws.mixed else ""
+            words = [f"in a timed call{fresh}", *filter(None, [found.get("message")])]
+            return {**found, "message": ": ".join(words)}
         return found
 
     def _below_the_roof(self, timed: Timed) -> Timed:
