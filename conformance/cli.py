@@ -11,6 +11,7 @@ import typer
 
 from kernelproof import __version__
 from kernelproof.conformance.arguments import QUIET, Specs, Targets, plugin_arguments, split
+from kernelproof.conformance.history import cli as history
 from kernelproof.conformance.timing.cli import bench
 
 app = typer.Typer(
@@ -105,6 +106,12 @@ def test(
     json_: Annotated[
         str | None, typer.Option("--json", metavar="F", help="Write the run record.")
     ] = None,
+    record_: Annotated[
+        bool, typer.Option("--record", help="Keep the run in the store; history reads it.")
+    ] = False,
+    store: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The store (.kernelproof at the root).")
+    ] = None,
     junitxml: Annotated[str | None, typer.Option(metavar="F", help="Write JUnit XML.")] = None,
     workers: Annotated[
         int | None, typer.Option("-n", metavar="N", help="Processes (pytest-xdist).")
@@ -137,12 +144,14 @@ def test(
         "returns": returns,
         "map": map_,
         "json": json_,
+        "store": store,
         "timeout": timeout,
         "import-timeout": import_timeout,
         "memory": memory,
     }
     arguments += plugin_arguments(given)
     arguments += ["--kp-strict"] if strict else []
+    arguments += ["--kp-record"] if record_ else []
     arguments += ["--kp-gradients"] if gradients else []
     arguments += [f"--junitxml={junitxml}"] if junitxml else []
     if workers is not None and workers < 0:
@@ -281,3 +290,4 @@ def power(
 app.command(epilog="What follows -- goes to pytest: --benchmark-compare, -k, -x and the like.")(
     bench
 )
+app.add_typer(history.app, name="history")

@@ -296,6 +296,13 @@ def test_a_wrong_kernel_has_no_benchmark_and_fails(bench, tmp_path):
     assert not (tmp_path / "times.json").exists() or not (tmp_path / "times.json").read_text()
 
 
+def test_recorded_times_are_in_the_history(bench, run_cli, tmp_path):
+    ran = bench("--impl", "honest", "--record", cwd=tmp_path)
+    assert (ran.code, "2 measurements of no commit recorded in" in ran.text) == (0, True), ran.text
+    shown = run_cli("history", "log", cwd=tmp_path)
+    assert "bench" in shown.text
+
+
 @pytest.mark.parametrize("words", [["-n", "2"], ["--", "-n2"], ["--", "--numprocesses=2"]])
 def test_bench_refuses_to_run_calls_beside_each_other(bench, tmp_path, words):
     ran = bench(*words, cwd=tmp_path)

@@ -49,8 +49,7 @@ MOST_BYTES = 256 << 20
 QUESTIONS = 8
 """Into how many questions a budget is parted, about."""
 VERIFIED = (2, 8)
-"""Answers of a series whose outputs are verified, at least and at most: between them, as many as the
-seconds of the series allow."""
+"""Answers of a series whose outputs are verified: at least, and at most where its seconds allow."""
 AFTER = 0.1
 """Seconds in which a worker without a question has nothing to do."""
 
