@@ -1,5 +1,7 @@
-"""Times from processes that are fresh: what a gate compares, since rounds of one process agree with
-each other more than with those of the next."""
+"""Times of fresh processes, which a gate compares.
+
+Rounds of one process agree with each other more than with those of the next.
+"""
 
 from __future__ import annotations
 
