@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kernelproof.conformance.capabilities import BadRegistration, Capabilities
-from kernelproof.conformance.client import Worker, WorkerFailure, WorkerLimits
+from kernelproof.conformance.client import Place, Worker, WorkerFailure, WorkerLimits
 from kernelproof.conformance.judge import Judge
 from kernelproof.conformance.targets import (
     Target,
@@ -56,10 +56,15 @@ class Settings:
     clauses: tuple[str, ...] = ()
     fuzz: int = 0
     limits: WorkerLimits = field(default_factory=WorkerLimits)
+    place: Place = Place()
 
     @classmethod
     def read(cls, options: dict[str, Any]) -> Settings:
-        """Check options by name; ``sheets``: specs may name worksheets. Raises UsageError."""
+        """Check options by name. Raises UsageError.
+
+        sheets: specs may name worksheets. folder: in which targets are files, if not the current
+            one. place: of the workers.
+        """
         for name, known in (("backends", BACKENDS), ("dtypes", DTYPES)):
             for word in options.get(name) or ():
                 _one_of(f"--{name[:-1]}", word, known)
@@ -96,6 +101,7 @@ class Settings:
                 memory=int(_positive("--memory", options["memory"], least=1) * 2**30),
                 threads=options.get("threads") or 0,
             ),
+            place=options.get("place") or Place(),
         )
 
 
@@ -148,6 +154,7 @@ def _targets(options: dict[str, Any], specs: tuple[str, ...]) -> tuple[Target, .
                 returns=returns,
                 mapping=mapping,
                 gradients=bool(options.get("gradients")),
+                folder=options.get("folder"),
             )
             targets.append(target)
     except ValueError as error:
@@ -513,11 +520,21 @@ class Suite:
         for worker in self._workers.values():
             worker.close()
 
+    def imported(self, target: int) -> frozenset[str]:
+        """Files of its workers' folder that a target has imported until now."""
+        workers = [worker for (number, _), worker in self._workers.items() if number == target]
+        return frozenset(file for worker in workers for file in worker.imported())
+
+    def new_worker(self, target: int, backend: str) -> Worker:
+        """A process of its own for a target; who asks for it closes it."""
+        settings = self.settings
+        described = settings.targets[target].to_json()
+        return Worker(described, backend, settings.limits, settings.place)
+
     def _worker(self, target: int, backend: str) -> Worker:
         key = (target, backend)
         if key not in self._workers:
-            described = self.settings.targets[target].to_json()
-            self._workers[key] = Worker(described, backend, self.settings.limits)
+            self._workers[key] = self.new_worker(target, backend)
         return self._workers[key]
 
 

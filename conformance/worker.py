@@ -26,7 +26,13 @@ import torch
 
 from kernelproof.conformance.channel import CHANNEL_LOST, Channel, ChannelClosed
 from kernelproof.conformance.interpreter import ARITHMETIC_VERSION
-from kernelproof.conformance.loading import TargetError, describe, first_line, load_target
+from kernelproof.conformance.loading import (
+    TargetError,
+    describe,
+    first_line,
+    imported_files,
+    load_target,
+)
 from kernelproof.conformance.meters.counts import METER_VERSION
 from kernelproof.conformance.running import Poison, Run
 from kernelproof.impls.registration import Registration
@@ -40,9 +46,11 @@ def main() -> None:
     parser.add_argument("--backend", default="cpu")
     parser.add_argument("--memory", type=int, default=0, help="bytes of address space")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--path", action="append", default=[], help="a folder of modules")
     arguments = parser.parse_args()
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
+    sys.path[:0] = arguments.path  # now, so that nothing there stands in for kernelproof or torch
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     versions = _versions()  # asks for a GPU, which wants more address space than is granted below
@@ -84,6 +92,8 @@ def _serve(channel: Channel, backend: str, versions: dict[str, Any]) -> None:
                 reply = {"implementations": [describe(r) for r in registrations], **versions}
             except TargetError as error:
                 reply = {"error": str(error)}
+        elif request["kind"] == "imported":
+            reply = {"imported": imported_files(os.getcwd())}
         else:
             run = Run(registrations[request["implementation"]], request, backend)
             try:
