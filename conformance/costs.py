@@ -51,7 +51,7 @@ class CostJudgement:
     ) -> None:
         costs = implementation.spec.costs_of(step.operation)
         assert clause.metric is not None and costs is not None
-        self._implementation, self._metric, self._counts = implementation, clause.metric, counts
+        self._implementation, self._metric, self.counts = implementation, clause.metric, counts
         self._costs, self._number = costs, number
         self._tiles, self._problem = read_tiles(implementation.tiles, counts)
         sizes = implementation.spec.sizes(case, step.tables, held={**held, **step.sizes})
@@ -66,7 +66,7 @@ class CostJudgement:
         if "message" in found and isinstance(self._implementation.spec.call, Program):
             where = f"step {self._number + 1} ({self._step.operation})"
             found["message"] = f"{where}: {found['message']}"
-        return {**found, "counts": self._counts.to_json()} if self._metric == "traffic" else found
+        return found
 
     def unknown(self, wanted: Mapping[str, int]) -> dict[str, Any]:
         """Why this metric could not be counted, or not with the tiles that were wanted, as fields
@@ -99,7 +99,7 @@ class CostJudgement:
 
     def _unknown(self) -> str:
         """Why this metric could not be counted, if it could not."""
-        counts, metric = self._counts, self._metric
+        counts, metric = self.counts, self._metric
         if counts.unseen:
             return counts.unseen[0]
         if metric == "memory":
@@ -112,7 +112,7 @@ class CostJudgement:
 
     def _too_little(self) -> str:
         """Whether less was counted than any implementation needs: it went past the meters."""
-        counts, metric = self._counts, self._metric
+        counts, metric = self.counts, self._metric
         moved, products = self._costs.compulsory(self._sizes), self._costs.useful(self._sizes)
         if not counts.opaque and counts.traffic < moved and metric != "footprint":
             return (
@@ -134,7 +134,7 @@ class CostJudgement:
     @property
     def measured(self) -> int:
         """What was counted."""
-        counts = self._counts
+        counts = self.counts
         return {
             "traffic": counts.traffic,
             "flops": counts.dots,
@@ -152,7 +152,7 @@ class CostJudgement:
         own = int(form(x) * slack)
         if metric == "memory":
             return own, "the closed form"
-        if metric != "traffic" and not self._counts.launches:
+        if metric != "traffic" and not self.counts.launches:
             # torch's operators have no tiles to waste anything on
             return own, f"{slack:g} times the closed form"
         widest = x.with_tiles(**costs.widest_tiles(x))
@@ -161,7 +161,7 @@ class CostJudgement:
         cap = costs.cap(x) if metric == "traffic" else int(form(widest) * slack * rescales)
         if self._tiles and own <= cap:
             return own, f"{slack:g} times the closed form {self._words_of_tiles()}"
-        if metric == "traffic" and not self._counts.launches:
+        if metric == "traffic" and not self.counts.launches:
             cap += BOOKKEEPING
         hint = "" if self._tiles or not costs.tiles else "; tiles=... names yours"
         return cap, f"what {self._implementation.spec.name} allows whatever the tiles{hint}"
@@ -191,7 +191,7 @@ class CostJudgement:
             "measured": self._read(worst),
             "allowed": needed[worst],
         }
-        if ratios[worst] <= 1 and self._counts.traffic < sum(needed.values()):
+        if ratios[worst] <= 1 and self.counts.traffic < sum(needed.values()):
             # a gather counts as a look at all rows: then the bytes that moved tell
             return {"verdict": Verdict.UNMEASURED, "message": "fewer bytes moved than were needed"}
         if ratios[worst] <= 1:
@@ -203,14 +203,14 @@ class CostJudgement:
         return {**found, "verdict": Verdict.FAIL, "message": message}
 
     def _read(self, name: str) -> int:
-        access = self._counts.arguments.get(name)
+        access = self.counts.arguments.get(name)
         return access.footprint if access else 0
 
     def _breakdown(self) -> str:
         """Where the bytes went: the arguments that moved most."""
         if self._metric != "traffic":
             return ""
-        moved = sorted(self._counts.arguments.items(), key=lambda a: -(a[1].read + a[1].written))
+        moved = sorted(self.counts.arguments.items(), key=lambda a: -(a[1].read + a[1].written))
         parts = []
         for name, access in moved[:4]:
             what = "what operators made on the way" if name == "*" else name

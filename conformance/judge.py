@@ -85,7 +85,8 @@ class Judge:
     def _costs(
         self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause
     ) -> Finding:
-        """What was counted, against its budget; of a program that of its worst step."""
+        """What was counted, against its budget; of a program that of its worst step, beside the
+        counts of all."""
         costs = self._count(implementation, worker, backend, case, clause)
         if not isinstance(costs, list):
             return costs
@@ -94,7 +95,10 @@ class Judge:
             return {"verdict": Verdict.UNMEASURED, "message": "no step was taken: all are refused"}
         severe = [f for f in findings if f.get("verdict") is Verdict.FAIL]
         unsettled = [f for f in findings if "verdict" in f]
-        return max(severe or unsettled or findings, key=lambda f: f.get("ratio") or 0.0)
+        worst = max(severe or unsettled or findings, key=lambda f: f.get("ratio") or 0.0)
+        if clause.metric != "traffic":
+            return worst
+        return {**worst, "counts": Counts.total([each.counts for each in costs]).to_json()}
 
     def _growth(
         self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause

@@ -48,7 +48,8 @@ class Result:
         case, or of the gate that fails.
     measured, allowed: of a check of costs, what was counted and its bound.
     exponent: of a check of complexity, the fitted exponent and the interval of confidence about it.
-    counts: of a check of traffic, everything that was counted in that call.
+    counts: of a check of traffic, everything that was counted in that call, or in all steps of a
+        program.
     """
 
     check: str

@@ -6,7 +6,7 @@ nothing beyond the standard library.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -104,6 +104,27 @@ class Counts:
             for launch in self.launches
             if constant in launch.constants and kernel in ("", launch.kernel)
         }
+
+    @classmethod
+    def total(cls, steps: Sequence[Counts]) -> Counts:
+        """Of several calls together: sums, and of the memory held the peak of them."""
+        whole = cls(launches=[launch for step in steps for launch in step.launches])
+        for name in _NATURAL:
+            setattr(whole, name, sum(getattr(step, name) for step in steps))
+        for step in steps:
+            for name, access in step.arguments.items():
+                own = whole.access(name)
+                for part in fields(Access):
+                    amount = getattr(own, part.name) + getattr(access, part.name)
+                    setattr(own, part.name, amount)
+            for name, times in step.operators.items():
+                whole.operators[name] = whole.operators.get(name, 0) + times
+        for name in ("opaque", "unpriced", "unseen"):
+            words = (word for step in steps for word in getattr(step, name))
+            setattr(whole, name, list(dict.fromkeys(words)))
+        peaks = [step.peak_memory for step in steps]
+        whole.peak_memory = max((p for p in peaks if p is not None), default=None)
+        return whole
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
