@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from kernelproof import __version__
+from kernelproof.conformance.regression.cli import gate
 
 app = typer.Typer(
     add_completion=False,
@@ -302,3 +303,6 @@ def power(
             return EXIT_INFRASTRUCTURE
     bad = any(p.survivors or p.false_alarms for p in every)
     return 1 if bad or any(e.survivors or e.alarms for e in edited) else 0
+
+
+app.command()(gate)
