@@ -8,7 +8,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,15 @@ _KEYS = ("series", "metric", "device", "from", "to", "commit", "reason", "expire
 _TEXTS = ("series", "metric", "device", "commit", "reason")
 GONE = "missing"
 """As ``to``: the series is not measured any more."""
+ANY_METRIC = "*"
 
 
 @dataclass(frozen=True)
 class Accepted:
     """One entry.
 
-    series: a pattern of names without their metric, as ``matmul.tiled/mine/*``. device: a pattern.
+    series: a pattern of names without their metric, as ``matmul.tiled/mine/*``. metric: one, or
+        ``*`` where series vanish. device: a pattern.
     least: the smallest value of base that it speaks of. most: the largest of head; infinite where
         only ``rise`` holds, the largest relative increase. gone: the series may vanish.
     commit: the baseline that the change was measured against. expires: its last day.
@@ -54,22 +56,36 @@ class Accepted:
         """The entry in a message."""
         return f"{FILE}: the entry of {self.series}:{self.metric} ({self.reason})"
 
-    def matches(self, finding: Finding) -> bool:
-        """Whether it speaks of this change, and allows as much."""
-        series, change = finding.series, finding.change
+    def concerns(self, finding: Finding) -> bool:
+        """Whether it names this series."""
+        series = finding.series
         name = series.name.removesuffix(f":{series.metric}")
-        if finding.word not in ACCEPTABLE or series.metric != self.metric:
-            return False
-        if not (fnmatch.fnmatchcase(name, self.series) and self._on(series.device)):
+        return (
+            self.metric in (series.metric, ANY_METRIC)
+            and fnmatch.fnmatchcase(name, self.series)
+            and fnmatch.fnmatchcase(series.device, self.device)
+        )
+
+    def allows(self, finding: Finding) -> bool:
+        """Whether the series changed, by no more than this."""
+        base, head, change = finding.base, finding.head, finding.change
+        if finding.word not in ACCEPTABLE or not self.concerns(finding):
             return False
         if finding.word is Word.MISSING or self.gone:
             return self.gone and finding.word is Word.MISSING
-        if finding.base is None or finding.head is None or change is None:
+        if base is None or head is None or change is None:
             return False
-        return finding.base >= self.least and finding.head <= self.most and change <= self.rise
+        return base >= self.least and head <= self.most and change <= self.rise
 
-    def _on(self, device: str) -> bool:
-        return fnmatch.fnmatchcase(device, self.device)
+    def idle(self, findings: Sequence[Finding]) -> bool:
+        """Whether the series that it names were compared, and not one changed.
+
+        Of a time nobody can tell: noise may hide the change in this run. What was not compared may
+        be so elsewhere, on another device or of another target.
+        """
+        found = [f for f in findings if self.concerns(f)]
+        exact = [f for f in found if METRICS[f.series.metric].kind != "timed"]
+        return bool(exact) and not any(self.allows(f) for f in found)
 
 
 def read_accepted(folder: Path) -> list[Accepted]:
@@ -103,7 +119,7 @@ def _read(number: int, entry: dict[str, Any]) -> Accepted:
     for key in _TEXTS:
         if not isinstance(entry[key], str) or not entry[key].strip():
             raise UsageError(f"{where}: {key} = {entry[key]!r}: wanted words")
-    if entry["metric"] not in METRICS:
+    if entry["metric"] not in METRICS and (entry["metric"], entry["to"]) != (ANY_METRIC, GONE):
         raise UsageError(f"{where}: {unknown_word(entry['metric'], 'metric', tuple(METRICS))}")
     if not re.fullmatch(r"[0-9a-f]{7,64}", entry["commit"]):
         raise UsageError(f"{where}: commit = {entry['commit']!r}: wanted 7 or more digits of one")
@@ -135,7 +151,7 @@ def _upper(where: str, value: Any) -> dict[str, Any]:
 
 
 def accept(
-    findings: Iterable[Finding],
+    findings: Sequence[Finding],
     entries: Sequence[Accepted],
     settled: Sequence[Accepted],
     today: datetime.date,
@@ -145,19 +161,17 @@ def accept(
     settled: entries of base. One that stands there and matches nothing has done its work: the
     change that it accepted is part of the baseline. It may stay until it expires.
     """
-    judged, used = [], set[int]()
-    for finding in findings:
-        fitting = [n for n, entry in enumerate(entries) if entry.matches(finding)]
-        used.update(fitting)
-        valid = [entries[n] for n in fitting if entries[n].expires >= today]
-        judged.append(replace(finding, accepted=valid[0].reason) if valid else finding)
+    valid = [entry for entry in entries if entry.expires >= today]
+    reasons = [next((e.reason for e in valid if e.allows(f)), "") for f in findings]
+    judged = [replace(f, accepted=r) for f, r in zip(findings, reasons, strict=True)]
     problems = []
-    for number, entry in enumerate(entries):
+    for entry in entries:
         if entry.expires < today:
+            needed = any(entry.allows(finding) for finding in findings)
             what = "mend the change, or have it reviewed again with a later day"
-            what = what if number in used else "remove it: it matches no change"
+            what = what if needed else "remove the entry"
             problems.append(f"{entry.words} expired on {entry.expires}: {what}")
-        elif number not in used and entry not in settled:
+        elif entry not in settled and entry.idle(findings):
             problems.append(
                 f"{entry.words} matches no change: remove it, or correct its series, metric, "
                 "device, from and to as the report shows them"
@@ -166,28 +180,34 @@ def accept(
 
 
 def suggest(findings: Sequence[Finding], commit: str, today: datetime.date) -> str:
-    """An entry that would accept findings of one implementation, backend, metric and verdict, its
-    reason left to write."""
-    one, word = findings[0].series, findings[0].word
+    """An entry that would accept findings of one implementation, backend and verdict, and of one
+    metric unless they vanished. Its reason is left to write."""
+    one = findings[0].series
     names = "*" if len(findings) > 1 else glob_escape(one.case_id)
     pattern = f"{glob_escape('/'.join((one.spec, one.implementation, one.backend)))}/{names}"
+    gone = findings[0].word is Word.MISSING
+    later = today + datetime.timedelta(days=90)
     lines = [
         "[[accepted]]",
         f"series = {json.dumps(pattern)}",  # a JSON string is a TOML string, too
-        f'metric = "{one.metric}"',
-        f"device = {json.dumps(glob_escape(one.device))}",
+        f'metric = "{ANY_METRIC if gone else one.metric}"',
+        f"device = {json.dumps('*' if gone else glob_escape(one.device))}",
+        *([f'to = "{GONE}"'] if gone else _range(findings)),
+        f'commit = "{commit[:12]}"',
+        'reason = ""',
+        f"expires = {later}",
     ]
-    if word is Word.MISSING:
-        lines.append(f'to = "{GONE}"')
-    elif METRICS[one.metric].kind == "timed":
+    return "\n".join(lines)
+
+
+def _range(findings: Sequence[Finding]) -> list[str]:
+    """From where to where values change."""
+    if METRICS[findings[0].series.metric].kind == "timed":
         # another run measures another number: leave it the room that this one could not see
         most = max((each.change or 0.0) + (each.sees or 0.0) for each in findings)
-        lines.append(f'to = "+{math.ceil(100 * min(most, 10.0))}%"')
-    else:
-        lines.append(f"from = {_plain(min(each.base or 0.0 for each in findings))}")
-        lines.append(f"to = {_plain(max(each.head or 0.0 for each in findings))}")
-    later = today + datetime.timedelta(days=90)
-    return "\n".join([*lines, f'commit = "{commit[:12]}"', 'reason = ""', f"expires = {later}"])
+        return [f'to = "+{math.ceil(100 * min(most, 10.0))}%"']
+    least = min(each.base or 0.0 for each in findings)
+    return [f"from = {_plain(least)}", f"to = {_plain(max(e.head or 0.0 for e in findings))}"]
 
 
 def glob_escape(text: str) -> str:

@@ -7,14 +7,17 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from kernelproof.conformance.history.measurement import METRICS, Measurement, Series
-from kernelproof.conformance.regression.verdicts import ERROR_FLOOR, Finding, Word
+from kernelproof.conformance.regression.verdicts import (
+    ERROR_FACTOR,
+    ERROR_FLOOR,
+    ERROR_OF_NOTE,
+    Finding,
+    Word,
+)
 from kernelproof.conformance.verdict import Result, Verdict
 
 Called: TypeAlias = tuple[str, str, str, str]
 """Spec, implementation, backend and case: what the results of one call have in common."""
-
-
-_FAILING = tuple(f"{verdict}: " for verdict in Verdict if verdict.failing)
 
 
 def called(of: Result | Series) -> Called:
@@ -33,7 +36,7 @@ def compare(
 
     results: of both sides by name, ``base`` and ``head``: they say why a number is missing.
     """
-    why = {side: _reasons(each) for side, each in results.items()}
+    why = {side: _Reasons(each) for side, each in results.items()}
     before, now = (_by_what_is_compared(each) for each in (base, head))
     return [_finding(before.get(key), now.get(key), allowances, why) for key in {**before, **now}]
 
@@ -47,17 +50,43 @@ def _finding(
     base: Measurement | None,
     head: Measurement | None,
     allowances: Mapping[str, float],
-    why: Mapping[str, Mapping[Called, str]],
+    why: Mapping[str, _Reasons],
 ) -> Finding:
     if base is not None and head is not None:
         return _both(base, head, allowances)
     if base is not None:
-        reason = why["head"].get(called(base.series), "not among its cases")
-        word = Word.VOID if reason.startswith(_FAILING) else Word.MISSING
-        return Finding(base.series, word, base=base.value, reason=reason)
+        reason, failed = why["head"].of(base.series)
+        word = Word.VOID if failed else Word.MISSING
+        return Finding(base.series, word, base=base.value, reason=f"head: {reason}")
     assert head is not None
-    reason = why["base"].get(called(head.series), "")
-    return Finding(head.series, Word.NO_BASELINE, head=head.value, reason=reason)
+    reason, _ = why["base"].of(head.series)
+    return Finding(head.series, Word.NO_BASELINE, head=head.value, reason=f"base: {reason}")
+
+
+class _Reasons:
+    """Why a side has no number of a series."""
+
+    def __init__(self, results: Iterable[Result]) -> None:
+        self._calls: dict[Called, Result] = {}
+        self._kernels: set[tuple[str, str]] = set()
+        self._unloaded = False
+        for result in results:
+            self._unloaded |= result.check == "registration" and result.verdict.failing
+            self._kernels.add((result.spec, result.implementation))
+            silent = result.verdict in (Verdict.UNSUPPORTED, Verdict.UNMEASURED)
+            if silent or result.verdict.failing:
+                self._calls.setdefault(called(result), result)
+
+    def of(self, series: Series) -> tuple[str, bool]:
+        """The reason, and whether it is a failure, which is told apart."""
+        if result := self._calls.get(called(series)):
+            return f"{result.verdict}: {result.message}", result.verdict.failing
+        if (series.spec, series.implementation) in self._kernels:
+            return "not among its cases", False
+        return (
+            "a target cannot be loaded" if self._unloaded else "no such implementation",
+            self._unloaded,
+        )
 
 
 def _both(base: Measurement, head: Measurement, allowances: Mapping[str, float]) -> Finding:
@@ -71,28 +100,25 @@ def _both(base: Measurement, head: Measurement, allowances: Mapping[str, float])
         if was != now:
             reason = f"{what} was {was or 'unknown'}, now {now or 'unknown'}"
             return replace(found, word=Word.INCOMPARABLE, reason=reason)
-    allowed = allowances.get(head.series.metric, 0.0)
-    floor = ERROR_FLOOR if METRICS[head.series.metric].kind == "error" else 0.0
-    if beyond(head.value, base.value, allowed, floor):
+    metric = head.series.metric
+    increased = has_worse_error if METRICS[metric].kind == "error" else _exceeds
+    allowed = allowances.get(metric, 0.0)
+    if increased(head.value, base.value, allowed):
         return replace(found, word=Word.MORE)
-    # an error that rounds otherwise is not smaller for it, a smaller count is
-    if beyond(base.value, head.value, allowed if floor else 0.0, floor):
+    if increased(base.value, head.value, allowed if metric == "error" else 0.0):
         return replace(found, word=Word.LESS)
     return found
 
 
-def beyond(large: float, small: float, allowed: float, floor: float) -> bool:
-    """Whether a value exceeds another by more than a share of it, and by more than a floor."""
-    return not (large <= small * (1 + allowed) or large - small <= floor)  # so NaN is beyond
+def _exceeds(now: float, before: float, allowed: float) -> bool:
+    return not now <= before * (1 + allowed)  # so NaN does
 
 
-def _reasons(results: Iterable[Result]) -> dict[Called, str]:
-    """Why a call gave no number: the first reason of each."""
-    found: dict[Called, str] = {}
-    for result in results:
-        if result.verdict in (Verdict.UNSUPPORTED, Verdict.UNMEASURED) or result.verdict.failing:
-            found.setdefault(called(result), f"{result.verdict}: {result.message}")
-    return found
+def has_worse_error(now: float, before: float, allowed: float) -> bool:
+    """Whether an error ratio is worse by more than a share, and enough to matter: the next change
+    of the order of sums moves it, too."""
+    several_times = not now <= ERROR_FACTOR * before and not now <= ERROR_OF_NOTE
+    return _exceeds(now, before, allowed) and (not now - before <= ERROR_FLOOR or several_times)
 
 
 def moved(findings: Iterable[Finding], of: Series) -> Iterator[tuple[str, float]]:

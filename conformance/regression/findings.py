@@ -10,16 +10,16 @@ from kernelproof.conformance.history.collect import measurements_of
 from kernelproof.conformance.history.measurement import METRICS, Measurement, Series
 from kernelproof.conformance.regression.counted import (
     Called,
-    beyond,
     called,
     compare,
+    has_worse_error,
     moved,
     same_kernel,
 )
 from kernelproof.conformance.regression.outcome import Policy
 from kernelproof.conformance.regression.sides import Side, series_of
 from kernelproof.conformance.regression.timed import Times
-from kernelproof.conformance.regression.verdicts import ERROR_FLOOR, Finding, Word
+from kernelproof.conformance.regression.verdicts import Finding, Word
 from kernelproof.conformance.regression.wording import percent, plural
 from kernelproof.conformance.verdict import Result
 
@@ -100,7 +100,7 @@ def _time_found(found: Finding, call: Called, times: Times, policy: Policy) -> F
     )
     before, now = times.error("base", call) or 0.0, times.error("head", call) or 0.0
     allowed = policy.allowances.get("error", 0.0)
-    if judged.word is Word.FASTER and beyond(now, before, allowed, ERROR_FLOOR):
+    if judged.word is Word.FASTER and has_worse_error(now, before, allowed):
         reason = f"faster, but its error is {now:.3g} of the bound, on base {before:.3g}"
         return replace(judged, word=Word.VOID, reason=reason)
     return judged

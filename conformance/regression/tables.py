@@ -20,9 +20,14 @@ WORDS = range(5)
 """Columns of words; the others are numbers."""
 
 
+_WITHOUT_NUMBERS = (Word.MISSING, Word.NO_BASELINE, Word.VOID, Word.INCOMPARABLE)
+"""Verdicts on a call rather than on a metric: one row tells all of its metrics."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """Series of one implementation, metric and verdict; ``worst`` changed most."""
+    """Series of one implementation and verdict, and of one metric where there is a change to tell;
+    ``worst`` changed most."""
 
     worst: Finding
     findings: tuple[Finding, ...]
@@ -31,27 +36,32 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """The text of each of ``COLUMNS``."""
         series, worst = self.worst.series, self.worst
-        return (
-            f"{worst.word}{' (accepted)' * bool(worst.accepted)}",
-            *(series.implementation, series.spec, series.backend, series.metric),
+        metrics = {finding.series.metric for finding in self.findings}
+        numbers = (
             amount(worst.base, series.metric),
             amount(worst.head, series.metric),
             percent(worst.change),
+        )
+        return (
+            f"{worst.word}{' (accepted)' * bool(worst.accepted)}",
+            *(series.implementation, series.spec, series.backend),
+            series.metric if len(metrics) == 1 else f"{len(metrics)} metrics",
+            *(numbers if len(metrics) == 1 else ("", "", "")),
             f"{len(self.findings):,}",
         )
 
     @property
     def remarks(self) -> list[str]:
         """What stands below the row: the worst case, and what explains it."""
-        worst = self.worst
-        parts = [f"{'most at ' * (len(self.findings) > 1)}{worst.series.case_id}"]
+        worst, several = self.worst, len(self.findings) > 1
+        where = "for one" if worst.change is None else "most at"
+        parts = [f"{where} {worst.series.case_id}" if several else worst.series.case_id]
         if worst.interval is not None and worst.word is not Word.PASS:
             low, high = worst.interval
             parts.append(f"between {percent(low)} and {percent(high)}")
         if worst.sees is not None:
             parts.append(sees(max(f.sees or 0.0 for f in self.findings)))
-        if worst.control:
-            parts.append("the same code on both sides")
+        parts += ["the same code on both sides"] if worst.control else []
         parts += [f"with {worst.with_it}"] if worst.with_it else []
         parts += [worst.reason] if worst.reason else []
         parts += [f"accepted: {worst.accepted}"] if worst.accepted else []
@@ -63,8 +73,10 @@ def rows(findings: Iterable[Finding]) -> list[Row]:
     groups: dict[tuple[object, ...], list[Finding]] = {}
     for each in sorted(findings, key=severity):
         series = each.series
-        which = (series.spec, series.implementation, series.backend, series.metric)
-        groups.setdefault((each.word, each.accepted, each.control, *which), []).append(each)
+        which = (series.spec, series.implementation, series.backend)
+        metric = "" if each.word in _WITHOUT_NUMBERS else series.metric
+        key = (each.word, each.accepted, each.control, *which, metric)
+        groups.setdefault(key, []).append(each)
     return [Row(group[0], tuple(group)) for group in groups.values()]
 
 
