@@ -10,7 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from kernelproof import __version__
+from kernelproof.conformance.arguments import QUIET, Specs, Targets, plugin_arguments, split
 from kernelproof.conformance.regression.cli import gate
+from kernelproof.conformance.timing.cli import bench
 
 app = typer.Typer(
     add_completion=False,
@@ -53,20 +55,6 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-Targets = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[TARGET]",
-        help="kernels.py, package.module, or either with :callable. Default: what is installed, "
-        "the built-in implementations among it.",
-    ),
-]
-Specs = Annotated[
-    list[str] | None,
-    typer.Option("--spec", metavar="GLOB", help="Only these specs; of a :callable, its spec."),
-]
 
 
 @app.command(
@@ -133,11 +121,8 @@ def test(
     """Run the suite on the implementations of the targets."""
     import pytest
 
-    targets, passed_on = _split(targets or [])
-    arguments = ["--pyargs", "kernelproof.conformance", "--kp-console", "-q", "--no-header"]
-    arguments += ["--tb=no", "-rN", "-p", "no:benchmark", "--import-mode=prepend"]
-    # pytest wants to rewrite the assertions of a plugin that this process has imported already
-    arguments += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
+    targets, passed_on = split(targets or [])
+    arguments = ["--pyargs", "kernelproof.conformance", *QUIET, "-p", "no:benchmark"]
     given: dict[str, Any] = {
         "target": targets,
         "spec": spec,
@@ -157,10 +142,7 @@ def test(
         "import-timeout": import_timeout,
         "memory": memory,
     }
-    for name, value in given.items():
-        for each in value if isinstance(value, list) else [value]:
-            if each is not None:
-                arguments.append(f"--kp-{name}={each}")
+    arguments += plugin_arguments(given)
     arguments += ["--kp-strict"] if strict else []
     arguments += ["--kp-gradients"] if gradients else []
     arguments += [f"--junitxml={junitxml}"] if junitxml else []
@@ -177,14 +159,6 @@ def test(
             return EXIT_USAGE
         arguments.append(f"-n{workers}")
     return int(pytest.main([*arguments, *passed_on]))
-
-
-def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """Targets, and what stands behind ``--``: click has dropped the dashes themselves."""
-    if "--" not in sys.argv:
-        return words, []
-    behind = sys.argv[sys.argv.index("--") + 1 :]
-    return words[: len(words) - len(behind)], behind
 
 
 @app.command("list")
@@ -305,4 +279,7 @@ def power(
     return 1 if bad or any(e.survivors or e.alarms for e in edited) else 0
 
 
+app.command(epilog="What follows -- goes to pytest: --benchmark-compare, -k, -x and the like.")(
+    bench
+)
 app.command()(gate)

@@ -80,13 +80,13 @@ class Worker:
         target: Mapping[str, Any],
         backend: str,
         limits: WorkerLimits,
-        place: Place = Place(),  # noqa: B008  # it is frozen
+        place: Place = Place(),  # it is frozen
     ) -> None:
         self._target, self._backend, self._limits, self._place = target, backend, limits, place
         self._process: _Process | None = None
         self._loaded = False
         self._number = 0
-        self._last: int | None = None
+        self._last: int | str | None = None
 
     def describe(self) -> dict[str, Any]:
         """What the target registers. Raises WorkerFailure if its import hangs or dies."""
@@ -114,8 +114,40 @@ class Worker:
             if "error" in reply:
                 raise WorkerFailure("crash", f"cannot be loaded again: {reply['error']}")
         self._last = request["implementation"]
-        seconds = patience * self._limits.call_seconds
-        reply, received = self._ask({"kind": "run", **request}, storages, seconds)
+        return self._sound({"kind": "run", **request}, storages, patience)
+
+    def lay(self, request: Mapping[str, Any], storages: Storages) -> None:
+        """Lay inputs out for rounds of timed calls. Raises WorkerFailure."""
+        self.run({**request, "kind": "lay"}, storages)
+
+    def time(
+        self, rounds: int, number: int, salt: str, patience: float = 1.0
+    ) -> tuple[dict[str, Any], dict[str, Any], float]:
+        """Rounds of what was laid out: reply, storages and the seconds until they were here. Raises
+        WorkerFailure."""
+        self._bury_the_dead(self._last)
+        request = {"kind": "time", "rounds": rounds, "calls": number, "salt": salt}
+        start = time.perf_counter()
+        reply, received = self._sound(request, {}, patience)
+        return reply, received, time.perf_counter() - start
+
+    def roofs(self, dtype: str) -> dict[str, Any]:
+        """What this machine can copy and multiply. Raises WorkerFailure."""
+        return self._sound({"kind": "roofs", "dtype": dtype}, {}, 1.0)[0]
+
+    def busy(self) -> float | None:
+        """Seconds that its processor has worked for this process, or None if there is none."""
+        try:
+            times = psutil.Process(self._running().pid).cpu_times()
+        except psutil.Error:
+            return None
+        return float(times.user + times.system)
+
+    def _sound(
+        self, request: Mapping[str, Any], storages: Storages, patience: float
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The reply of a process that is able to go on."""
+        reply, received = self._ask(request, storages, patience * self._limits.call_seconds)
         if "broken" in reply:
             self.restart()
             raise WorkerFailure(
@@ -123,7 +155,7 @@ class Worker:
             )
         return reply, received
 
-    def _bury_the_dead(self, implementation: int) -> None:
+    def _bury_the_dead(self, implementation: int | str | None) -> None:
         """A process that died after its last answer is the fault of whom it ran then."""
         if self._process is None or self._process.alive():
             return
@@ -225,6 +257,11 @@ class _Process:
         self.channel = Channel(ours, self._folder, "judge", self.alive)
         assert self._popen.stdout is not None
         self._output = _Tail(self._popen.stdout)
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._popen.pid
 
     def alive(self) -> bool:
         """Whether the process runs."""

@@ -52,7 +52,7 @@ class Judge:
     """Judges implementations through their workers, one case at a time."""
 
     def __init__(self, seed: str) -> None:
-        self._seed = seed
+        self.seed = seed
         self._hangs: dict[tuple[str, str, str], int] = {}
         self._diagnoses: dict[tuple[str, str], Diagnoses] = {}
         # one call serves all cost clauses of a case: the counts of its steps
@@ -150,7 +150,7 @@ class Judge:
             self._counted[key] = [step.counts for step in reply.runs[0]]
         spec, precision = implementation.spec, implementation.precision_at(case.dtype)
         taken = zip(
-            *expect(spec, case, precision, self._seed, False), self._counted[key], strict=True
+            *expect(spec, case, precision, self.seed, False), self._counted[key], strict=True
         )
         return [
             CostJudgement(implementation, case, clause, number, step, expected.held, counts)
@@ -201,9 +201,9 @@ class Judge:
         spec, precision = implementation.judged(clause), implementation.precision_at(case.dtype)
         told = self._diagnoses.setdefault((spec.name, implementation.name), Diagnoses())
         if clause.relation:
-            posed = pose(spec, case, clause.anchor, precision, self._seed)
+            posed = pose(spec, case, clause.anchor, precision, self.seed)
             return posed.steps, PropertyJudgement(implementation, case, clause, posed, told)
-        steps, expected = expect(spec, case, precision, self._seed, clause.exact)
+        steps, expected = expect(spec, case, precision, self.seed, clause.exact)
         kind = StatisticJudgement if clause.statistic else Judgement
         return steps, kind(implementation, case, clause, steps, expected, told)
 

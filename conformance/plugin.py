@@ -25,6 +25,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "seed": {"help": "seed of the inputs, or 'random'; default 0"},
     "clause": {"action": "append", "help": "judge the cases by this clause alone (repeatable)"},
     "fuzz": {"help": "random cases of each implementation, this many, instead of a tier's"},
+    "bench": {"action": "store_true", "help": "time calls instead of checking them"},
+    "seconds": {"help": "of measuring one case (default 1)"},
     "case": {"action": "append", "help": "only the case with this id (repeatable)"},
     "require": {"help": "fail implementations that declare looser roundings than this preset"},
     "strict": {"action": "store_true", "help": "exit 7 if anything could not be measured"},
@@ -108,7 +110,7 @@ def session_of(config: pytest.Config) -> Session:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give the suite's checks their cases."""
-    if "conformance_check" in metafunc.fixturenames:
+    if not {"conformance_check", "conformance_benchmark"}.isdisjoint(metafunc.fixturenames):
         session_of(metafunc.config).parametrize(metafunc)
 
 
@@ -116,6 +118,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def conformance_check(request: pytest.FixtureRequest) -> Any:
     """A function that runs the check of this item and turns its verdict into an outcome."""
     return lambda: session_of(request.config).run(request.node, request.param)
+
+
+@pytest.fixture
+def conformance_benchmark(request: pytest.FixtureRequest, benchmark: Any) -> Any:
+    """A function that times the call of this item and hands its rounds to pytest-benchmark."""
+    return lambda: session_of(request.config).bench(request.node, request.param, benchmark)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -17,13 +17,19 @@ from kernelproof.spec.contracts.integrity import (
     REGISTRATION_CLAUSES,
     STATISTICAL_CLAUSES,
 )
+from kernelproof.spec.contracts.performance import PERFORMANCE_CLAUSES
 
 SHOWN_FAILURES = 3
 
 
 def sentence_of(result: Result) -> str:
     """The clause that a result cites, in words."""
-    common = {**STATISTICAL_CLAUSES, **INTEGRITY_CLAUSES, **REGISTRATION_CLAUSES}
+    common = {
+        **STATISTICAL_CLAUSES,
+        **INTEGRITY_CLAUSES,
+        **REGISTRATION_CLAUSES,
+        **PERFORMANCE_CLAUSES,
+    }
     if result.clause in common:
         return common[result.clause]
     clauses = load_spec(result.spec).clauses

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kernelproof.conformance import differentiation
 from kernelproof.conformance.differentiation import NoGradient, differentiate
 from kernelproof.conformance.global_state import read_settings, restore_settings, undo_patches
 from kernelproof.conformance.loading import first_line
@@ -24,7 +23,7 @@ from kernelproof.conformance.meters.meter import Meter
 from kernelproof.conformance.meters.operators import OperatorMeter
 from kernelproof.impls.registration import Registration
 
-_DTYPES = {
+DTYPES = {
     name: getattr(torch, name)
     for name in (
         *("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"),
@@ -76,8 +75,8 @@ def _fill(tensor: torch.Tensor) -> None:
         tensor.fill_(torch.iinfo(tensor.dtype).max)
 
 
-_HARNESS = (__file__, differentiation.__file__)
-"""Files whose frames say nothing of where an implementation raised."""
+_HARNESS = str(Path(__file__).parent)
+"""The folder of the files whose frames say nothing of where an implementation raised."""
 
 _FRESH = "integrity.fresh-outputs"
 
@@ -102,12 +101,19 @@ class Run:
 
     def answer(self, storages: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The reply and its storages."""
+        with self._settings_are_kept():
+            runs = [self._once(number, storages) for number in range(self._request["repeat"])]
+            for name, tensor in self._kept:
+                if not np.array_equal(self._sent[name], _bytes(tensor)):
+                    self._problem(_FRESH, "a later call overwrote an earlier result")
+                    break
+        return {"runs": runs, "problems": self._problems}, self._sent
+
+    @contextmanager
+    def _settings_are_kept(self) -> Iterator[None]:
+        """What is done meanwhile is to leave torch, environment and directory alone."""
         before = read_settings()
-        runs = [self._once(number, storages) for number in range(self._request["repeat"])]
-        for name, tensor in self._kept:
-            if not np.array_equal(self._sent[name], _bytes(tensor)):
-                self._problem(_FRESH, "a later call overwrote an earlier result")
-                break
+        yield
         after = read_settings()
         for what in sorted(before.keys() | after.keys()):
             if before.get(what) != after.get(what):
@@ -115,7 +121,6 @@ class Run:
                     "integrity.global-state", f"left {what} changed to {after.get(what)!r}"
                 )
         restore_settings(before)
-        return {"runs": runs, "problems": self._problems}, self._sent
 
     def _problem(self, clause: str, message: str) -> None:
         self._problems.append({"clause": clause, "message": message})
@@ -124,10 +129,7 @@ class Run:
         target: Any = self._registration.target
         before = None
         if (new := self._request["new"]) is not None:
-            place = {"dtype": _DTYPES[self._request["dtype"]]}
-            if self._device.type != "cpu":  # a class that runs on cpu only need not take it
-                place["device"] = self._device
-            before = Meter({})
+            place, before = self._place(), Meter({})
             with self._watched(before, None, run):
                 target, raised = self._guard(lambda: self._registration.target(**new, **place))
             if raised:
@@ -138,6 +140,13 @@ class Run:
             if "raised" in steps[-1] and new is None:
                 break
         return steps
+
+    def _place(self) -> dict[str, Any]:
+        """Keywords of a constructor: which dtype, and which device."""
+        place: dict[str, Any] = {"dtype": DTYPES[self._request["dtype"]]}
+        if self._device.type != "cpu":  # a class that runs on cpu only need not take it
+            place["device"] = self._device
+        return place
 
     def _step(
         self,
@@ -239,7 +248,7 @@ class Run:
             if kind := self._kind(error):
                 return None, {"kind": kind, "type": "", "message": first_line(_root(error))}
             frames = traceback.extract_tb(error.__traceback__)
-            own = [f for f in frames if f.filename not in _HARNESS] or frames
+            own = [f for f in frames if not f.filename.startswith(_HARNESS)] or frames
             where = f"{Path(own[0].filename).name}:{own[0].lineno}"
             return None, {
                 "type": type(error).__name__,
@@ -338,13 +347,16 @@ class Memory:
         """The tensor that the judge described: dtype, storage, offset, shape and strides."""
         if view["apart"]:
             return self._view_apart(view)
-        dtype, raw = _DTYPES[view["dtype"]], self._storages[view["storage"]]
-        storage = (
-            torch.from_numpy(raw.copy()).view(dtype) if raw.size else torch.empty(0, dtype=dtype)
-        )
-        storage = storage.to(self._device)
+        storage = self._fresh(view)
         self._made[view["storage"]] = (view["name"], storage)
         return storage.as_strided(view["shape"], view["strides"], view["offset"])
+
+    def _fresh(self, view: Mapping[str, Any]) -> torch.Tensor:
+        """The storage of a view, at an address of its own."""
+        dtype, raw = DTYPES[view["dtype"]], self._storages[view["storage"]]
+        if not raw.size:
+            return torch.empty(0, dtype=dtype, device=self._device)
+        return torch.from_numpy(raw.copy()).view(dtype).to(self._device)
 
     def _view_apart(self, view: Mapping[str, Any]) -> torch.Tensor:
         """The same, its parts far apart. Raises NoRoom.
@@ -352,7 +364,7 @@ class Memory:
         Nothing but the parts is ever touched: of the stretch in which they lie, no more than they
         becomes memory.
         """
-        dtype, apart, offset = _DTYPES[view["dtype"]], view["apart"], view["offset"]
+        dtype, apart, offset = DTYPES[view["dtype"]], view["apart"], view["offset"]
         size = view["shape"][0] * apart
         if (dtype, size) not in self._stretches:
             self._stretches[dtype, size] = _stretch(size, dtype, self._device)

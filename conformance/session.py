@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,9 @@ from kernelproof.conformance.client import WorkerUnavailable
 from kernelproof.conformance.plugin import option
 from kernelproof.conformance.suite import Fuzzed, Planned, Registered, Settings, Suite, UsageError
 from kernelproof.conformance.verdict import Result, Verdict
+
+if TYPE_CHECKING:
+    from kernelproof.conformance.timing.timed import Timed
 
 EXIT_INCONCLUSIVE = 7
 EXIT_INFRASTRUCTURE = 9
@@ -48,9 +51,12 @@ class Session:
                 record.check_writable(option(config, "json"))
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
+        if self.suite.settings.bench:
+            _check_bench(config)
         self._is_xdist_worker = bool(handed)
         self._has_processes = bool(getattr(config.option, "numprocesses", None))
         self._console = bool(option(config, "console")) and not self._is_xdist_worker
+        self._timed: list[Timed] = []
         self._plan: tuple[list[Planned], list[Result]] | None = None
 
     @property
@@ -75,7 +81,12 @@ class Session:
             raise Infrastructure(str(error)) from None
         if self._console:
             writer = self._config.get_terminal_writer()
-            self._progress = reporting.Progress(writer, [*self.plan[0], *self.suite.fuzzed()])
+            items: list[Planned | Fuzzed] = [
+                *self.plan[0],
+                *self.suite.fuzzed(),
+                *self.suite.timed(),
+            ]
+            self._progress = reporting.Progress(writer, items)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -86,6 +97,9 @@ class Session:
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
         """Give a check function its items."""
         check = metafunc.function.__name__.removeprefix("test_")
+        if check == "performance":
+            self._parametrize_performance(metafunc)
+            return
         items: Sequence[Planned | Fuzzed | Registered] = (
             self.suite.registrations()
             if check == "registration"
@@ -94,6 +108,16 @@ class Session:
             else [p for p in self.plan[0] if p.clause.check == check]
         )
         metafunc.parametrize("conformance_check", items, ids=[i.id for i in items], indirect=True)
+
+    def _parametrize_performance(self, metafunc: pytest.Metafunc) -> None:
+        """Its items have clocks of their own; without pytest-benchmark there is no such mark."""
+        from kernelproof.conformance.timing.told import ToldClock
+
+        items = [
+            pytest.param(item, id=item.id, marks=pytest.mark.benchmark(timer=ToldClock()))
+            for item in self.suite.timed()
+        ]
+        metafunc.parametrize("conformance_benchmark", items, indirect=True)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Drop what pytest makes of a check without items: a test that only skips."""
@@ -112,6 +136,24 @@ class Session:
             pytest.fail(reporting.failure_text(result), pytrace=False)
         if result.verdict is Verdict.UNMEASURED:
             pytest.skip(f"unmeasured: {result.message}")
+
+    def bench(self, node: Any, item: Planned, benchmark: Any) -> None:
+        """Time one item. What is wrong with its results, or with its clock, fails it and leaves no
+        benchmark."""
+        from kernelproof.conformance.timing.told import tell, tell_nothing
+
+        try:
+            timed = self.suite.time(item)
+        except WorkerUnavailable as error:
+            raise Infrastructure(str(error)) from None
+        node.kernelproof_result = timed.result.to_json()
+        if timed.void:
+            tell_nothing(benchmark)
+            if timed.result.verdict.failing:
+                pytest.fail(reporting.failure_text(timed.result), pytrace=False)
+            pytest.skip(f"{timed.result.verdict}: {timed.result.message}")
+        self._timed.append(timed)
+        tell(benchmark, node.get_closest_marker("benchmark").kwargs["timer"], timed)
 
     def _result(self, item: Planned | Fuzzed | Registered) -> Result:
         if isinstance(item, Registered):
@@ -143,7 +185,12 @@ class Session:
         verbose = self._config.option.verbose > 0
         if self._console:
             reporting.write_failures(writer, self._results, self._errors, verbose)
-        reporting.write_summary(writer, self.suite, self._results, self.plan[1])
+        if self.suite.settings.bench:
+            from kernelproof.conformance.timing.table import write_times
+
+            write_times(writer, self.suite, self._timed, self._results)
+        else:
+            reporting.write_summary(writer, self.suite, self._results, self.plan[1])
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Stop workers, settle the exit code, write the record."""
@@ -165,6 +212,19 @@ class Session:
                     file=sys.stderr,
                 )
                 session.exitstatus = EXIT_INFRASTRUCTURE
+
+
+def _check_bench(config: pytest.Config) -> None:
+    """Raise UsageError where nothing can be timed."""
+    if getattr(config.option, "numprocesses", None) or hasattr(config, "workerinput"):
+        raise pytest.UsageError(
+            "-n: times of checks that run beside each other are times of both: bench runs alone"
+        )
+    if not config.pluginmanager.hasplugin("benchmark"):
+        raise pytest.UsageError(
+            "bench hands its times to pytest-benchmark, which is not loaded: install it, or take "
+            "-p no:benchmark away"
+        )
 
 
 def _options(config: pytest.Config) -> dict[str, Any]:
@@ -192,6 +252,8 @@ def _options(config: pytest.Config) -> dict[str, Any]:
         "map",
         "gradients",
         "fuzz",
+        "bench",
+        "seconds",
         "clause",
         "timeout",
         "import-timeout",

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from kernelproof.conformance.capabilities import BadRegistration, Capabilities
 from kernelproof.conformance.client import Place, Worker, WorkerFailure, WorkerLimits
@@ -29,6 +30,10 @@ from kernelproof.spec.domain import Case
 from kernelproof.spec.language import Clause, Spec
 from kernelproof.spec.rounding import DTYPES, PRESETS
 from kernelproof.spec.wording import unknown_word
+
+if TYPE_CHECKING:
+    from kernelproof.conformance.timing.timed import Timed
+    from kernelproof.conformance.timing.timer import Timer, Yard
 
 TIERS = ("smoke", "core", "full")
 RUNNABLE = ("cpu", "interpret", "cuda")
@@ -55,6 +60,8 @@ class Settings:
     cases: tuple[str, ...] = ()
     clauses: tuple[str, ...] = ()
     fuzz: int = 0
+    bench: bool = False
+    seconds: float = 1.0
     limits: WorkerLimits = field(default_factory=WorkerLimits)
     place: Place = Place()
 
@@ -95,6 +102,8 @@ class Settings:
             cases=tuple(dict.fromkeys(options.get("cases") or ())),
             clauses=tuple(options.get("clauses") or ()),
             fuzz=_count("--fuzz", options.get("fuzz")),
+            bench=bool(options.get("bench")),
+            seconds=_positive("--seconds", options.get("seconds") or 1),
             limits=WorkerLimits(
                 call_seconds=_positive("--timeout", options["timeout"]),
                 import_seconds=_positive("--import-timeout", options["import_timeout"]),
@@ -185,7 +194,8 @@ class Planned:
     @property
     def id(self) -> str:
         """spec/implementation/backend[/clause]/case."""
-        clause = () if self.clause.check == "accuracy" else (self.clause.anchor,)
+        unsaid = self.clause.check in ("accuracy", "performance")  # they have one clause each
+        clause = () if unsaid else (self.clause.anchor,)
         parts = (self.implementation.spec.name, self.implementation.name, self.backend, *clause)
         return "/".join((*parts, self.case.id))
 
@@ -245,6 +255,7 @@ class Suite:
         self.settings = settings
         self._judge = Judge(settings.seed)
         self._workers: dict[tuple[int, str], Worker] = {}
+        self._yard: Yard | None = None
         self._description = description
         self._read = False
         self.implementations: list[Capabilities] = []
@@ -346,14 +357,19 @@ class Suite:
                 f"--impl {pattern}: no such implementation: wanted one of {', '.join(names)}"
             )
         for text in self.settings.cases:
-            self._parse_case(text)
+            self.parse_case(text)
+        if self.settings.bench and "interpret" in self.settings.backends:
+            raise UsageError(
+                "--backend interpret: the time of an interpreter says nothing of a kernel's: "
+                "wanted cpu or cuda; kernelproof test counts what it does"
+            )
         if self.settings.clauses and not self.settings.cases:
             raise UsageError("--clause goes with --case: wanted the case to judge by it")
         anchors = [c.anchor for each, _ in self.selected() for c in each.spec.clauses]
         for name in self.settings.clauses:
             _known("--clause", [name], list(dict.fromkeys(anchors)), "clause")
 
-    def _parse_case(self, text: str) -> list[Spec]:
+    def parse_case(self, text: str) -> list[Spec]:
         """The specs that a case id of the options fits. Raises UsageError if there is none."""
         fitting, errors = [], []
         specs = {each.spec.name: each.spec for each, _ in self.selected()}
@@ -372,7 +388,7 @@ class Suite:
 
         Implementations of a spec take turns case by case: they share its reference and bound.
         """
-        if self.settings.fuzz:
+        if self.settings.fuzz or self.settings.bench:
             return [], []
         planned: list[Planned] = []
         outside: list[Result] = []
@@ -409,7 +425,7 @@ class Suite:
             yield from select_cases(spec, clause, settings.tier, dtypes)
             return
         for text in settings.cases:
-            if spec not in self._parse_case(text):
+            if spec not in self.parse_case(text):
                 continue
             case = spec.case(text)
             listed = [
@@ -502,10 +518,36 @@ class Suite:
             seconds=seconds,
         )
 
-    def _replay(self, planned: Planned) -> str:
+    def timed(self) -> list[Planned]:
+        """The calls to time, where the options ask for it."""
+        from kernelproof.conformance.timing.plan import performance_plan
+
+        return performance_plan(self) if self.settings.bench else []
+
+    def time(self, planned: Planned, worker: Worker | None = None) -> Timed:
+        """Time one case, in the worker that its target has or in another of the same target."""
+        worker = worker or self._worker(planned.implementation.target, planned.backend)
+        timed = self._timer.time(worker, planned)
+        replayed = replace(timed.result, replay=self._replay(planned, "bench"))
+        return replace(timed, result=replayed)
+
+    @cached_property
+    def _timer(self) -> Timer:
+        from kernelproof.conformance.timing.timer import Timer, Yard
+
+        self._yard = Yard(self.settings.limits)
+        return Timer(self._judge, self._yard, self.settings.seconds)
+
+    def fresh_worker(self, target: int, backend: str) -> Worker:
+        """A worker that has run nothing yet; its owner closes it."""
+        settings = self.settings
+        described = settings.targets[target].to_json()
+        return Worker(described, backend, settings.limits, settings.place)
+
+    def _replay(self, planned: Planned, command: str = "test") -> str:
         """The command that runs this one check again."""
         implementation, settings = planned.implementation, self.settings
-        words = ["kernelproof", "test", *settings.targets[implementation.target].words()]
+        words = ["kernelproof", command, *settings.targets[implementation.target].words()]
         words += ["--spec", implementation.spec.name, "--impl", glob.escape(implementation.name)]
         words += ["--backend", planned.backend, "--case", planned.case.id]
         return shlex.join(words + (["--seed", settings.seed] if settings.seed != "0" else []))
@@ -517,24 +559,19 @@ class Suite:
 
     def close(self) -> None:
         """Stop all workers."""
-        for worker in self._workers.values():
-            worker.close()
+        for each in (*self._workers.values(), self._yard):
+            if each:
+                each.close()
 
     def imported(self, target: int) -> frozenset[str]:
         """Files of its workers' folder that a target has imported until now."""
         workers = [worker for (number, _), worker in self._workers.items() if number == target]
         return frozenset(file for worker in workers for file in worker.imported())
 
-    def new_worker(self, target: int, backend: str) -> Worker:
-        """A process of its own for a target; who asks for it closes it."""
-        settings = self.settings
-        described = settings.targets[target].to_json()
-        return Worker(described, backend, settings.limits, settings.place)
-
     def _worker(self, target: int, backend: str) -> Worker:
         key = (target, backend)
         if key not in self._workers:
-            self._workers[key] = self.new_worker(target, backend)
+            self._workers[key] = self.fresh_worker(target, backend)
         return self._workers[key]
 
 

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +36,8 @@ from kernelproof.conformance.loading import (
 )
 from kernelproof.conformance.meters.counts import METER_VERSION
 from kernelproof.conformance.running import Poison, Run
+from kernelproof.conformance.timing.known import known_operation, measure_roofs
+from kernelproof.conformance.timing.series import Series
 from kernelproof.impls.registration import Registration
 
 
@@ -80,31 +83,64 @@ def _leave_with(judge: int) -> None:
 
 def _serve(channel: Channel, backend: str, versions: dict[str, Any]) -> None:
     owner = os.getpid()
-    registrations: list[Registration] = []
+    answers = _Answers(backend, versions)
     channel.send({"hello": owner}, {})
     while True:
         request, storages = channel.receive()
-        reply: dict[str, Any]
-        sent: dict[str, Any] = {}
-        if request["kind"] == "load":
-            try:
-                registrations = load_target(request["target"])
-                reply = {"implementations": [describe(r) for r in registrations], **versions}
-            except TargetError as error:
-                reply = {"error": str(error)}
-        elif request["kind"] == "imported":
-            reply = {"imported": imported_files(os.getcwd())}
-        else:
-            run = Run(registrations[request["implementation"]], request, backend)
-            try:
-                reply, sent = run.answer(storages)
-            except Exception as error:  # where it is called, an implementation's own are caught
-                last = traceback.extract_tb(error.__traceback__)[-1]
-                where = f"{last.name}, line {last.lineno}"
-                reply = {"broken": f"{type(error).__name__}: {first_line(error)} ({where})"}
+        try:
+            reply, sent = answers.answer(request, storages)
+        except Exception as error:  # where it is called, an implementation's own are caught
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{last.name}, line {last.lineno}"
+            reply = {"broken": f"{type(error).__name__}: {first_line(error)} ({where})"}
+            sent = {}
         if os.getpid() != owner:  # an implementation forked and its child came back here
             os._exit(0)
         channel.send({"number": request["number"], **reply}, sent)
+
+
+class _Answers:
+    """What this worker says to each kind of request, and what it keeps from one to the next."""
+
+    def __init__(self, backend: str, versions: Mapping[str, Any]) -> None:
+        self._backend, self._versions = backend, versions
+        self._registrations: list[Registration] = []
+        self._series: Series | None = None
+
+    def answer(
+        self, request: Mapping[str, Any], storages: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The reply and its storages."""
+        kind = request["kind"]
+        if kind == "run":
+            return Run(self._registered(request), request, self._backend).answer(storages)
+        if kind == "time":
+            assert self._series, "nothing was laid out"
+            return self._series.time(request["rounds"], request["calls"], request["salt"])
+        if kind == "imported":
+            return {"imported": imported_files(os.getcwd())}, {}
+        return {"load": self._load, "lay": self._lay, "roofs": self._roofs}[kind](
+            request, storages
+        ), {}
+
+    def _load(self, request: Mapping[str, Any], storages: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            self._registrations = load_target(request["target"])
+        except TargetError as error:
+            return {"error": str(error)}
+        return {"implementations": [describe(r) for r in self._registrations], **self._versions}
+
+    def _lay(self, request: Mapping[str, Any], storages: Mapping[str, Any]) -> dict[str, Any]:
+        self._series = None  # what was laid out before makes room
+        self._series = Series(self._registered(request), request, storages, self._backend)
+        return {}
+
+    def _roofs(self, request: Mapping[str, Any], storages: Mapping[str, Any]) -> dict[str, Any]:
+        return measure_roofs(request["dtype"], self._backend)
+
+    def _registered(self, request: Mapping[str, Any]) -> Registration:
+        which = request["implementation"]
+        return known_operation(which) if isinstance(which, str) else self._registrations[which]
 
 
 def _versions() -> dict[str, Any]:

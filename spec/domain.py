@@ -146,6 +146,8 @@ class Domain:
         function draws free text (the steps of a program). What is no keyword of the call shapes
         its inputs alone.
     smoke, core, full: accuracy cases per tier, each beside those of the tiers before it.
+    timed: cases whose time is measured; without any, that of smoke and core with the most work.
+    cuttable: whether elements of one draw beside those of another are as good as a draw.
     coherent: whether with these options errors add up, whatever the input family.
     layouts: those in which its inputs can lie.
     """
@@ -156,6 +158,8 @@ class Domain:
     smoke: Sequence[str]
     core: Sequence[str] = ()
     full: Sequence[str] = ()
+    timed: Sequence[str] = ()
+    cuttable: bool = True
     dtypes: Sequence[str] = DTYPES
     constrain: Callable[[dict[str, int], Mapping[str, Scalar], str], None] | None = None
     coherent: Callable[[Mapping[str, Scalar]], bool] = lambda options: False

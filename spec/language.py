@@ -35,6 +35,7 @@ Check = Literal[
     "integrity",
     "costs",
     "complexity",
+    "performance",
 ]
 Metric = Literal["traffic", "footprint", "flops", "exps", "operations", "additions", "memory"]
 

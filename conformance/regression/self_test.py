@@ -58,14 +58,18 @@ def products(a, b):
 def self_test(
     rule: Rule,
     stopwatch: Stopwatch,
+    each: float,
     say: Callable[[str], None],
     *,
     seconds: float = SECONDS,
     now: Callable[[], float] = time.monotonic,
 ) -> Iterator[str]:
-    """Measure for about so many seconds, then judge; the lines of the report."""
+    """Measure for about so many seconds, then judge; the lines of the report.
+
+    each: seconds of one time in one process.
+    """
     with tempfile.TemporaryDirectory(prefix="kernelproof-self-test-") as folder:
-        sides = dict(_sides(Path(folder)))
+        sides = dict(_sides(Path(folder), each))
         try:
             times = measure(sides, stopwatch, say, seconds, now)
         finally:
@@ -74,7 +78,7 @@ def self_test(
     yield from report(times, rule)
 
 
-def _sides(folder: Path) -> Iterator[tuple[str, Side]]:
+def _sides(folder: Path, each: float) -> Iterator[tuple[str, Side]]:
     """A and A' are equal; the others make more products."""
     for name, share in {"A": 0.0, "A'": 0.0, **{percent(s): s for s in SLOWER}}.items():
         own = folder / f"{len(list(folder.iterdir()))}"
@@ -82,7 +86,7 @@ def _sides(folder: Path) -> Iterator[tuple[str, Side]]:
         text = _KERNEL.format(products=round(PRODUCTS * (1 + share)))
         (own / "kernel.py").write_text(text)
         options = {"tier": "smoke", "seed": "0", "timeout": 60, "import_timeout": 60, "memory": 8}
-        options |= {"cases": [CASE], "backends": ["cpu"]}
+        options |= {"cases": [CASE], "backends": ["cpu"], "seconds": each}
         side = Side(
             name,
             Revision("", "self-test", ""),

@@ -35,6 +35,7 @@ spec = Spec(
             ),
             "hq8.hkv4.d32.pages40.page4/steps-allocate@0.append128@0.decode3@0/captured",
         ),
+        timed=("hq8.hkv2.d64.pages65.page16/steps-allocate@0.append1024@0.decode16@0/normal",),
         full=("hq4.hkv2.d128.pages70.page16/steps-allocate@0.append1000@0.decode32@0/normal",),
     ),
     costs=ATTEND,

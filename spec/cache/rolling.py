@@ -35,6 +35,7 @@ spec = Spec(
             ),
             "b1.hq8.hkv4.d32.window100/steps-append128.decode16/captured",
         ),
+        timed=("b2.hq8.hkv2.d64.window512/steps-append1024.decode16/normal",),
         full=("b1.hq4.hkv2.d128.window500/steps-append1000.decode64/normal",),
     ),
     costs=ATTEND,

@@ -40,6 +40,7 @@ spec = Spec(
             ),
             "m30.k100.n20/default/graded",
         ),
+        timed=("m512.k512.n512/default/normal",),
         full=("m200.k1024.n200/default/normal",),
         constrain=check_family,
     ),

@@ -66,6 +66,7 @@ spec = Spec(
             "m40.k70.n48/levels-3+variant-winograd/graded",
             "m130.k200.n140/default/cancelling",
         ),
+        timed=("m1024.k1024.n1024/default/normal",),
         full=("m64.k80.n48/levels-4/normal", "m512.k600.n512/levels-3+variant-winograd/positive"),
         constrain=_check,
     ),

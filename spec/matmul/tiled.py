@@ -43,6 +43,7 @@ spec = Spec(
             "m300.k300.n300/default/graded",
             "m1200.k20.n70/default/normal",  # more rows of tiles than a strip for the L2 cache has
         ),
+        timed=("m1024.k1024.n1024/default/normal", "m1.k2048.n2048/default/normal"),
         full=("m512.k4096.n512/default/normal", "m1024.k1024.n1024/default/positive"),
         constrain=check_family,
     ),

@@ -67,6 +67,12 @@ FULL = (
     "b4.h4.tq128.tk128.d64/causal-top-left+mask-random/large-logit",
 )
 
+TIMED = (
+    "b1.h4.tq512.tk512.d64/default/normal",
+    "b1.h4.tq512.tk512.d64/causal-bottom-right/normal",
+    "b1.h8.tq1.tk2048.d64/default/normal",
+)
+
 
 def with_options(taken: Sequence[str], cases: Iterable[str]) -> tuple[str, ...]:
     """The cases that set none but these options."""
@@ -117,6 +123,7 @@ def attention_domain(
         smoke=(*cases(SMOKE), *smoke),
         core=(*cases(CORE), *core),
         full=cases(FULL),
+        timed=cases(TIMED),
         constrain=check_point,
         coherent=lambda options: (
             abs(float(options.get("scale", 1))) < 0.01

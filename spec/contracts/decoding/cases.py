@@ -117,6 +117,7 @@ DECODING = Domain(
     smoke=SMOKE,
     core=CORE,
     full=FULL,
+    timed=("b2.hq32.hkv8.tk2048.d64/splits-8/normal",),
     constrain=_constrain,
     # nearly equal weights
     coherent=lambda options: abs(float(options.get("scale", 1))) < 0.01,

@@ -211,6 +211,7 @@ DOMAIN = Domain(
     },
     families=FAMILIES,
     options={"causal": ("top-left", "bottom-right"), "duplicates": ("once", "counted")},
+    cuttable=False,  # hashes are told apart by a margin that a cut would undo
     smoke=(
         "b2.h1.t64.d32.rounds2.half4/default/normal",
         "b1.h2.t100.d64.dv40.rounds3.half5/causal-top-left/large-logit",

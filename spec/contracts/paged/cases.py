@@ -74,6 +74,7 @@ DOMAIN = Domain(
     smoke=SMOKE,
     core=CORE,
     full=FULL,
+    timed=("b2.hq32.hkv8.d64.pages260.page16.n128/splits-8/normal",),
     constrain=_constrain,
     layouts=tuple(LAYOUTS),
     # nearly equal weights

@@ -24,6 +24,7 @@ DOMAIN = Domain(
         "r32.n200/default/padded",
         "r128.n200/default/captured",
     ),
+    timed=("r2048.n1024/default/normal",),
     core=(
         *(
             f"r48.n333/default/{family}"

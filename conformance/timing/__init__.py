@@ -1,0 +1,1 @@
+"""How long calls take: measured in a worker, doubted by the judge, told beside what is known."""

@@ -1,0 +1,80 @@
+"""The command line's ``bench``: pytest with the suite's timed calls."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from kernelproof.conformance.arguments import QUIET, Specs, Targets, plugin_arguments, split
+
+_USAGE = 4
+_OWN_TABLE = ("columns", "sort", "group-by", "name", "compare", "histogram", "verbose", "cprofile")
+
+
+def bench(
+    targets: Targets = None,
+    spec: Specs = None,
+    impl: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Only these implementations.")
+    ] = None,
+    backend: Annotated[list[str] | None, typer.Option(metavar="B", help="cpu, cuda.")] = None,
+    dtype: Annotated[
+        list[str] | None,
+        typer.Option(metavar="D", help="Input dtypes (float32 on cpu, 16 bits on cuda)."),
+    ] = None,
+    case: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="This case, of any size.")
+    ] = None,
+    seconds: Annotated[
+        str | None, typer.Option(metavar="S", help="Seconds of rounds per case (1).")
+    ] = None,
+    json_: Annotated[
+        str | None, typer.Option("--json", metavar="F", help="Write pytest-benchmark's JSON.")
+    ] = None,
+    workers: Annotated[str | None, typer.Option("-n", hidden=True)] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="S", help="Seconds per call (60).")] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="GIB", help="Address space per worker (8).")
+    ] = None,
+) -> int:
+    """Time the implementations of the targets, beside a known operation and this machine's roofs.
+
+    Results are verified; where they are wrong, or a clock is, there is no time and the exit code
+    is 1.
+    """
+    import pytest
+
+    targets, passed_on = split(targets or [])
+    if beside := _beside(workers, passed_on):
+        print(
+            f"kernelproof: {beside}: times of calls that run beside each other are times of both: "
+            "bench runs alone, so leave it out",
+            file=sys.stderr,
+        )
+        return _USAGE
+    given = {
+        "target": targets,
+        "spec": spec,
+        "impl": impl,
+        "backend": backend,
+        "dtype": dtype,
+        "case": case,
+        "seconds": seconds,
+        "timeout": timeout,
+        "memory": memory,
+    }
+    # named, it is loaded where an ini turns it off
+    arguments = ["--pyargs", "kernelproof.conformance", "-p", "benchmark", "--kp-bench", *QUIET]
+    arguments += [*plugin_arguments(given), *([f"--benchmark-json={json_}"] if json_ else [])]
+    asked = any(w.startswith(f"--benchmark-{o}") for w in passed_on for o in _OWN_TABLE)
+    return int(pytest.main([*arguments, *([] if asked else ["--benchmark-quiet"]), *passed_on]))
+
+
+def _beside(workers: str | None, passed_on: Sequence[str]) -> str:
+    """The option that would run checks beside each other, if there is one."""
+    if workers is not None:
+        return f"-n {workers}"
+    return next((w for w in passed_on if w.startswith(("-n", "--numprocesses", "--dist"))), "")

@@ -1,0 +1,130 @@
+"""In a worker: the clocks. Each takes the calls of one round and says how long they took."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import psutil
+import torch
+
+Call = Callable[[], Any]
+
+_now = time.perf_counter_ns
+"""Bound before any target is imported: replacing it in ``time`` later changes nothing here."""
+
+
+class Clock(Protocol):
+    """What times a round.
+
+    ``time`` makes the calls one after the other and gives the seconds of all of them together, and
+    the result of the last. ``state`` says what may have changed the speed of the device.
+    """
+
+    def time(self, calls: Sequence[Call]) -> tuple[float, Any]: ...  # noqa: D102
+
+    def state(self) -> dict[str, Any]: ...  # noqa: D102
+
+
+class CpuClock:
+    """The monotonic clock around a round. Inputs were just written: caches are as that left them."""
+
+    def time(self, calls: Sequence[Call]) -> tuple[float, Any]:
+        """Seconds of all calls together; the garbage collector waits."""
+        now, result = _now, None
+        with _collector_waits():
+            start = now()
+            for call in calls:
+                result = call()
+            return (now() - start) * 1e-9, result
+
+    def state(self) -> dict[str, Any]:
+        """Threads, and the frequency in MHz where the system tells it."""
+        found: dict[str, Any] = {"clock": "perf_counter", "threads": torch.get_num_threads()}
+        with contextlib.suppress(Exception):  # containers and virtual machines hide it in many ways
+            found["mhz"] = round(psutil.cpu_freq().current)
+        return found
+
+
+class CudaClock:
+    """CUDA events around every call, each on an L2 cache that holds nothing of its inputs.
+
+    The cache is flushed by writing as many bytes as it has, no more: what a larger buffer would
+    flush beside it (the TLB) is no part of the claim. An event sees the current stream alone; what
+    other streams still do after the last event is waited for and added.
+    """
+
+    def __init__(self) -> None:
+        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+        self._flushed = torch.empty(properties.L2_cache_size, dtype=torch.uint8, device="cuda")
+        self._wait, self._event = torch.cuda.synchronize, torch.cuda.Event
+
+    def time(self, calls: Sequence[Call]) -> tuple[float, Any]:
+        """Seconds of all calls together, without the flushes between them."""
+        seconds, result = 0.0, None
+        with _collector_waits():
+            for call in calls:
+                self._flushed.zero_()
+                self._wait()
+                start, end = self._event(enable_timing=True), self._event(enable_timing=True)
+                start.record()
+                result = call()
+                end.record()
+                end.synchronize()
+                seconds += start.elapsed_time(end) * 1e-3 + self._other_streams()
+        return seconds, result
+
+    def _other_streams(self) -> float:
+        """Seconds until the whole device is idle; those of an idle one are none."""
+        start = _now()
+        self._wait()
+        first = _now()
+        self._wait()
+        return max(0.0, (2 * first - start - _now()) * 1e-9)
+
+    def state(self) -> dict[str, Any]:
+        """SM clock in MHz, temperature and throttle reasons, as far as the driver tells them."""
+        found: dict[str, Any] = {"clock": "cuda events", "l2_bytes": self._flushed.numel()}
+        for name, read in (
+            ("mhz", torch.cuda.clock_rate),
+            ("celsius", torch.cuda.temperature),
+            ("watts", lambda: torch.cuda.power_draw() / 1000),
+            ("throttled", _throttle_reasons),
+        ):
+            with contextlib.suppress(Exception):  # each wants a library or a right of its own
+                found[name] = read()
+        return found
+
+
+def _throttle_reasons() -> list[str]:
+    """What holds the clocks back now, in NVML's words."""
+    import pynvml  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    pynvml.nvmlInit()
+    handle = pynvml.nvmlDeviceGetHandleByIndex(torch.cuda.current_device())
+    bits = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+    prefix = "nvmlClocksThrottleReason"
+    return [
+        name.removeprefix(prefix)
+        for name, bit in vars(pynvml).items()
+        if name.startswith(prefix) and isinstance(bit, int) and bit.bit_count() == 1 and bits & bit
+    ]
+
+
+@contextlib.contextmanager
+def _collector_waits() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def clock_of(device: torch.device) -> Clock:
+    """The clock for a device."""
+    return CudaClock() if device.type == "cuda" else CpuClock()
