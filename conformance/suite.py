@@ -63,7 +63,7 @@ class Settings:
     bench: bool = False
     seconds: float = 1.0
     limits: WorkerLimits = field(default_factory=WorkerLimits)
-    place: Place = Place()
+    place: Place = field(default_factory=Place)
 
     @classmethod
     def read(cls, options: dict[str, Any]) -> Settings:

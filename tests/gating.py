@@ -1,4 +1,4 @@
-"""What the tests of the gate share: small repositories, findings, and a stopwatch that is forged."""
+"""What the tests of the gate share: small repositories, findings, and a forged stopwatch."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from kernelproof.conformance.verdict import Result, Verdict
 
 TODAY = datetime.date(2026, 11, 22)
 CASE = "float32/m100.k130.n70/default/normal"
+"""On which costs are counted."""
+JUDGED = "float32/m64.k64.n64/default/normal"
+"""On which accuracy is judged."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,12 @@ def {name}(a, b):
 
 @dataclass
 class Forged:
-    """A stopwatch that measures nothing: per implementation the factor of head over base, and the
-    noise of a process. A factor of None stands for wrong outputs."""
+    """A stopwatch that measures nothing: per implementation the factor of head over base, the
+    noise of a process, and the error ratio on head. A factor of None stands for wrong outputs."""
 
     factors: Mapping[str, float | None] = field(default_factory=dict)
     noise: Mapping[str, float] = field(default_factory=dict)
+    errors: Mapping[str, float] = field(default_factory=dict)
     asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     case: str = CASE
     seed: int = 1
@@ -105,7 +109,9 @@ class Forged:
         if factor is None:
             return Reading(None, result(implementation=name, verdict=Verdict.FAIL, message="wrong"))
         noise = self._random.gauss(0.0, self.noise.get(name, 0.002))
-        return Reading(1e-3 * factor * math.exp(noise), result(implementation=name, ratio=0.2), 2.0)
+        error = self.errors.get(name, 0.2) if side == "head" else 0.2
+        right = result(implementation=name, ratio=error)
+        return Reading(1e-3 * factor * math.exp(noise), right, 2.0)
 
 
 def series(metric: str = "traffic", **parts: str) -> Series:

@@ -6,7 +6,7 @@ import datetime
 import tomllib
 
 import pytest
-from gating import CASE, TODAY, finding
+from gating import TODAY, finding
 
 from kernelproof.conformance.regression.accepted import FILE, accept, read_accepted, suggest
 from kernelproof.conformance.regression.verdicts import Word

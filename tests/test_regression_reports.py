@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import jsonschema
 import pytest
-from gating import CASE, TODAY, finding, outcome, result
+from gating import TODAY, finding, outcome, result
 
 from kernelproof.conformance.history.measurement import Measurement
 from kernelproof.conformance.history.store import Store

@@ -23,7 +23,7 @@ def repo(tmp_path: Path) -> Repo:
 
 
 def test_a_folder_without_repository_is_told_so(tmp_path):
-    with pytest.raises(UsageError, match="is in no git repository that can be read .*run it in"):
+    with pytest.raises(UsageError, match=r"is in no git repository that can be read .*run it in"):
         Repository.around(tmp_path)
 
 
@@ -35,7 +35,7 @@ def test_a_repository_without_commit_has_no_head(tmp_path):
 
 def test_the_only_commit_has_no_base(repo):
     repository = Repository(repo.folder)
-    with pytest.raises(UsageError, match="has no commit before it here.*name one with --base"):
+    with pytest.raises(UsageError, match=r"has no commit before it here.*name one with --base"):
         repository.base(None, repository.head(None))
 
 
