@@ -13,6 +13,7 @@ from kernelproof import __version__
 from kernelproof.conformance.arguments import QUIET, Specs, Targets, plugin_arguments, split
 from kernelproof.conformance.regression.cli import gate
 from kernelproof.conformance.timing.cli import bench
+from kernelproof.conformance.history import cli as history
 
 app = typer.Typer(
     add_completion=False,
@@ -106,6 +107,12 @@ def test(
     json_: Annotated[
         str | None, typer.Option("--json", metavar="F", help="Write the run record.")
     ] = None,
+    record_: Annotated[
+        bool, typer.Option("--record", help="Keep the run in the store; history reads it.")
+    ] = False,
+    store: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The store (.kernelproof at the root).")
+    ] = None,
     junitxml: Annotated[str | None, typer.Option(metavar="F", help="Write JUnit XML.")] = None,
     workers: Annotated[
         int | None, typer.Option("-n", metavar="N", help="Processes (pytest-xdist).")
@@ -138,12 +145,14 @@ def test(
         "returns": returns,
         "map": map_,
         "json": json_,
+        "store": store,
         "timeout": timeout,
         "import-timeout": import_timeout,
         "memory": memory,
     }
     arguments += plugin_arguments(given)
     arguments += ["--kp-strict"] if strict else []
+    arguments += ["--kp-record"] if record_ else []
     arguments += ["--kp-gradients"] if gradients else []
     arguments += [f"--junitxml={junitxml}"] if junitxml else []
     if workers is not None and workers < 0:
@@ -283,3 +292,4 @@ app.command(epilog="What follows -- goes to pytest: --benchmark-compare, -k, -x 
     bench
 )
 app.command()(gate)
+app.add_typer(history.app, name="history")

@@ -39,6 +39,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "of a module:callable: option=keyword or option:value=keyword, comma-separated"
     },
     "json": {"help": "write the run record to this file"},
+    "record": {"action": "store_true", "help": "keep the run in the store"},
+    "store": {"help": "folder of the store (default .kernelproof at the root of the repository)"},
     "timeout": {"help": "seconds per call (default 60)"},
     "import-timeout": {"help": "seconds per import of a target (default 60)"},
     "memory": {"help": "GiB of address space per worker (default 8)"},

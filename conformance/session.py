@@ -212,6 +212,30 @@ class Session:
                     file=sys.stderr,
                 )
                 session.exitstatus = EXIT_INFRASTRUCTURE
+        whole = session.exitstatus in (0, 1, EXIT_INCONCLUSIVE)  # neither interrupted nor refused
+        if option(self._config, "record") and whole and not self._keep():
+            session.exitstatus = session.exitstatus or EXIT_INFRASTRUCTURE  # a verdict stands
+
+    def _keep(self) -> bool:
+        """Save the run, which has been judged by now, in the store; whether that succeeded."""
+        from kernelproof.conformance.history.collect import measurements_of, run_of
+        from kernelproof.conformance.history.place import store_folder
+        from kernelproof.conformance.history.revision import RevisionError
+        from kernelproof.conformance.history.store import Store, StoreError
+
+        processes = int(getattr(self._config.option, "numprocesses", None) or 1)
+        measured = measurements_of(self._results, self.suite, processes=processes)
+        label = f"test, tier {self.suite.settings.tier}"
+        try:
+            run = run_of(measured, self.suite, self._started, label)
+            folder = store_folder(option(self._config, "store"))
+            Store(folder).add(run)
+        except (RevisionError, StoreError) as error:
+            print(f"kernelproof: {error}", file=sys.stderr)
+            return False
+        commit = run.commit[:10] + " with uncommitted changes" * run.dirty
+        print(f"{len(measured):,} measurements of {commit or 'no commit'} recorded in {folder}")
+        return True
 
 
 def _check_bench(config: pytest.Config) -> None:

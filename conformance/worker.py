@@ -151,7 +151,9 @@ def _versions() -> dict[str, Any]:
             "python": sys.version.split()[0],
             "meter": METER_VERSION,
             "arithmetic": ARITHMETIC_VERSION,
+            "cuda": torch.version.cuda,
         },
+        "threads": torch.get_num_threads(),
         "cuda": torch.cuda.is_available(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }

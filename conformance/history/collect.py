@@ -54,10 +54,13 @@ def revision_of(targets: Sequence[Target]) -> Revision:
     return Revision("", False) if roots or root is None else describe(root, files)
 
 
-def measurements_of(results: Iterable[Result], suite: Suite) -> list[Measurement]:
+def measurements_of(
+    results: Iterable[Result], suite: Suite, *, processes: int = 1
+) -> list[Measurement]:
     """The numbers in results: of each case the largest ratio of error to bound, and its counts.
 
     What could not be measured is left out, and so are the counts of a wrong result.
+    processes: of pytest-xdist, which share the cores.
     """
     cases: dict[_Called, list[Result]] = {}
     for result in results:
@@ -74,7 +77,7 @@ def measurements_of(results: Iterable[Result], suite: Suite) -> list[Measurement
         description = described[called[:2]]
         for metric, (value, verdict) in _numbers(of_case).items():
             counted = METRICS[metric].kind == "counted"
-            device = ANY_DEVICE if counted else device_identity(description, called[2])
+            device = ANY_DEVICE if counted else device_identity(description, called[2], processes)
             series = Series(*called, metric, device, toolchain(description))
             found.append(Measurement(series, value, 0, conformant, str(verdict)))
     return found

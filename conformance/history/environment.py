@@ -13,11 +13,14 @@ from typing import Any
 _GPU_QUERY = "name,driver_version,mig.mode.current,clocks.applications.graphics"
 
 
-def device_identity(description: Mapping[str, Any], backend: str = "cpu") -> str:
+def device_identity(
+    description: Mapping[str, Any], backend: str = "cpu", processes: int = 1
+) -> str:
     """What ran it, in words that are equal where times may be compared.
 
     description: of a worker. Of a GPU: model, driver, CUDA, MIG, clocks of applications. Otherwise:
-    model and cores of the CPU, threads of torch.
+    model and cores of the CPU, threads of torch; of several processes of pytest-xdist (see
+    ``plugin.py``) each has its part of them.
     """
     if backend == "cuda" and description.get("device"):
         cuda = description.get("versions", {}).get("cuda")
@@ -25,6 +28,8 @@ def device_identity(description: Mapping[str, Any], backend: str = "cpu") -> str
         return ", ".join([*parts, *([f"CUDA {cuda}"] if cuda else [])])
     cores = os.cpu_count() or 1
     threads = description.get("threads") or cores
+    if processes > 1 and "OMP_NUM_THREADS" not in os.environ:
+        threads = max(1, cores // processes)
     return f"{cpu_model()}, {_many(cores, 'core')}, {_many(threads, 'thread')}"
 
 

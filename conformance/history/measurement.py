@@ -70,7 +70,7 @@ class Measurement:
     """One number. Of a timed metric there is one for each process that was measured.
 
     conformant: whether the same case passed in the same run; the time of a wrong kernel is void.
-    verdict: the gate's, if it judged this series in this run.
+    verdict: the gate's, if it judged this series in this run, else that of the check that measured.
     """
 
     series: Series

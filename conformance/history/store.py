@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
@@ -147,7 +149,8 @@ class Store:
         ignore = self.folder / ".gitignore"
         if not ignore.exists():
             ignore.write_text(_IGNORED)
-        _flush(self.folder)
+        for folder in (self.folder, self.folder.parent):
+            _flush(folder)
 
     def _write(self, run: Run, path: Path) -> None:
         """Write the rows of a run, and wait until they are on the disk."""
@@ -188,7 +191,7 @@ class Store:
     def runs(self) -> list[Run]:
         """All runs, the earliest first, without their measurements."""
         chosen = ", ".join(f"any_value({sql})" for sql in _HEADER_VALUES[1:])
-        rows = self._ask(f"SELECT run, {chosen} FROM measurements GROUP BY run ORDER BY 2, 1")
+        rows = self.ask(f"SELECT run, {chosen} FROM measurements GROUP BY run ORDER BY 2, 1")
         return [_header(row) for row in rows]
 
     def measurements(
@@ -197,6 +200,7 @@ class Store:
         *,
         commits: Sequence[str] | None = None,
         metrics: Sequence[str] | None = None,
+        runs: Sequence[str] | None = None,
     ) -> list[Recorded]:
         """The measurements of series whose name matches, in the order of their runs.
 
@@ -207,7 +211,7 @@ class Store:
         if series_glob != "*":
             where.append("series GLOB ?")
             values.append(series_glob)
-        for column, wanted in (("commit", commits), ("metric", metrics)):
+        for column, wanted in (("commit", commits), ("metric", metrics), ("run", runs)):
             if wanted is not None:
                 where.append(f"list_contains(?::VARCHAR[], {column})")
                 values.append(list(wanted))
@@ -236,7 +240,7 @@ class Store:
 
     def _recorded(self, where: str, values: list[Any]) -> list[Recorded]:
         chosen = ", ".join([*_HEADER_VALUES, *OF_THE_MEASUREMENT])
-        rows = self._ask(
+        rows = self.ask(
             f"SELECT {chosen} FROM measurements WHERE {where} "
             f"ORDER BY started, run, {', '.join(SERIES)}, process",
             values,
@@ -252,11 +256,16 @@ class Store:
             found.append(Recorded(run, Measurement(one, *rest)))
         return found
 
-    def _ask(self, question: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def ask(self, question: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows that answer a question in SQL about ``measurements``. Raises StoreError."""
         import duckdb
 
         try:
-            return self.connect().execute(question, list(values)).fetchall()
+            try:
+                return self.connect().execute(question, list(values)).fetchall()
+            except duckdb.IOException:  # another process set a file aside, or emptied the cache
+                self._found = self._open = None
+                return self.connect().execute(question, list(values)).fetchall()
         except duckdb.Error as error:
             raise StoreError(
                 f"the store {self.folder} cannot be read: {_reason(error)}; kernelproof history "
@@ -285,13 +294,13 @@ class Store:
         restored = []
         for path in sorted(_files(self._damaged)):
             name = _original(path.name)
-            if flaw_of_bytes(path, name) is None and not (self._runs / name).exists():
+            if _flaw_of(path, name) is None and not (self._runs / name).exists():
                 with contextlib.suppress(OSError):
                     path.rename(self._runs / name)
                     restored.append(name)
         abandoned = list(self._clear_parts())
         self._found, self._open = self._look(Index(), every_row=True), None
-        ((measurements,),) = self._ask("SELECT count(*) FROM measurements")
+        ((measurements,),) = self.ask("SELECT count(*) FROM measurements")
         scan = self._found
         back = [name for name in restored if name in set(scan.sound)]
         return Verification(len(scan.sound), measurements, scan.damage, back, abandoned)
@@ -332,10 +341,8 @@ class Store:
         if right:
             flaws.update(flaws_of_content(_connect(), right, every_row=every_row))
         verified.update({p.name: stamps[p] for p in right if p not in flaws})
-        damage = {
-            each.place: each
-            for each in [*self._set_aside(flaws), *self._set_aside_before(verified)]
-        }
+        found = [*self._set_aside_before(verified), *self._set_aside(flaws)]
+        damage = {each.place: each for each in found}
         index = self._remember(known, Index(verified, known.folded))
         return Scan(sorted(verified), [damage[place] for place in sorted(damage)], index)
 
@@ -350,8 +357,9 @@ class Store:
         for path in _files(self._damaged):
             name = _original(path.name)
             if name not in verified:
-                again = Flaw("it is whole: kernelproof history verify puts it back")
-                flaw = flaw_of_bytes(path, name) or again
+                flaw = _flaw_of(path, name) or Flaw(
+                    "it is whole: kernelproof history verify puts it back"
+                )
                 yield Damage(name, str(path.relative_to(self.folder)), flaw)
 
     def _remember(self, known: Index, found: Index) -> Index:
@@ -457,6 +465,11 @@ def _files(folder: Path) -> Iterator[Path]:
     yield from (folder / name for name in names if name != "damaged")
 
 
+def _flaw_of(path: Path, name: str) -> Flaw | None:
+    """What is wrong with one file that had this name."""
+    return flaw_of_bytes(path, name) or flaws_of_content(_connect(), [path]).get(path)
+
+
 def _original(name: str) -> str:
     """The name that a file had before it was set aside: several may have had the same."""
     stem, _, number = name.rpartition(".")
@@ -491,5 +504,7 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what went wrong."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    """The first line of what went wrong; where DuckDB wraps it in JSON, what is wrapped."""
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    wrapped = re.search(r'"exception_message":("(?:[^"\\]|\\.)*")', line)
+    return str(json.loads(wrapped[1])) if wrapped else line
