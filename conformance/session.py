@@ -81,12 +81,8 @@ class Session:
             raise Infrastructure(str(error)) from None
         if self._console:
             writer = self._config.get_terminal_writer()
-            items: list[Planned | Fuzzed] = [
-                *self.plan[0],
-                *self.suite.fuzzed(),
-                *self.suite.timed(),
-            ]
-            self._progress = reporting.Progress(writer, items)
+            items = [*self.plan[0], *self.suite.timed()]
+            self._progress = reporting.Progress(writer, [*items, *self.suite.fuzzed()])
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -226,6 +222,10 @@ class Session:
         processes = int(getattr(self._config.option, "numprocesses", None) or 1)
         measured = measurements_of(self._results, self.suite, processes=processes)
         label = f"test, tier {self.suite.settings.tier}"
+        if self.suite.settings.bench:
+            from kernelproof.conformance.timing.kept import times_of
+
+            measured, label = times_of(self._timed, self.suite), "bench"
         try:
             run = run_of(measured, self.suite, self._started, label)
             folder = store_folder(option(self._config, "store"))

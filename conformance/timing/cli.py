@@ -34,6 +34,7 @@ def bench(
     json_: Annotated[
         str | None, typer.Option("--json", metavar="F", help="Write pytest-benchmark's JSON.")
     ] = None,
+    record: Annotated[bool, typer.Option("--record", help="Keep the times in the store.")] = False,
     workers: Annotated[str | None, typer.Option("-n", hidden=True)] = None,
     timeout: Annotated[str | None, typer.Option(metavar="S", help="Seconds per call (60).")] = None,
     memory: Annotated[
@@ -69,6 +70,7 @@ def bench(
     # named, it is loaded where an ini turns it off
     arguments = ["--pyargs", "kernelproof.conformance", "-p", "benchmark", "--kp-bench", *QUIET]
     arguments += [*plugin_arguments(given), *([f"--benchmark-json={json_}"] if json_ else [])]
+    arguments += ["--kp-record"] if record else []
     asked = any(w.startswith(f"--benchmark-{o}") for w in passed_on for o in _OWN_TABLE)
     return int(pytest.main([*arguments, *([] if asked else ["--benchmark-quiet"]), *passed_on]))
 

@@ -30,7 +30,7 @@ class Clock(Protocol):
 
 
 class CpuClock:
-    """The monotonic clock around a round. Inputs were just written: caches are as that left them."""
+    """The monotonic clock around a round. Caches are as writing the inputs left them."""
 
     def time(self, calls: Sequence[Call]) -> tuple[float, Any]:
         """Seconds of all calls together; the garbage collector waits."""
@@ -60,7 +60,8 @@ class CudaClock:
     def __init__(self) -> None:
         properties = torch.cuda.get_device_properties(torch.cuda.current_device())
         self._flushed = torch.empty(properties.L2_cache_size, dtype=torch.uint8, device="cuda")
-        self._wait, self._event = torch.cuda.synchronize, torch.cuda.Event
+        self._wait: Any = torch.cuda.synchronize
+        self._event: Any = torch.cuda.Event
 
     def time(self, calls: Sequence[Call]) -> tuple[float, Any]:
         """Seconds of all calls together, without the flushes between them."""

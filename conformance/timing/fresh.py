@@ -21,9 +21,7 @@ def time_each(suite: Suite, planned: Sequence[Planned]) -> list[Timed]:
             key = (item.implementation.target, item.backend)
             if key not in workers:
                 workers[key] = suite.fresh_worker(*key)
-        return [
-            suite.time(item, workers[item.implementation.target, item.backend]) for item in planned
-        ]
+        return [suite.time(p, workers[p.implementation.target, p.backend]) for p in planned]
     finally:
         for worker in workers.values():
             worker.close()

@@ -16,19 +16,25 @@ STEADY = 0.02
 
 def median_error(times: Sequence[float]) -> float:
     """The relative standard error of a median, from order statistics: half the distance of those
-    about sqrt(n)/2 ranks below and above it, which one standard deviation of a binomial is.
+    sqrt(n)/2 ranks below and above it, which is a standard deviation of the binomial that says how
+    many of n times lie below the true median.
 
-    >>> round(median_error([1.0, 1.1, 0.9, 1.0, 1.2, 0.8, 1.0, 1.0, 1.1]), 3)
-    0.05
+    >>> median_error([1.0, 2.0, 3.0, 4.0])
+    0.4
     """
-    count, ordered = len(times), sorted(times)
-    if count < 2:
+    ordered, middle = sorted(times), (len(times) - 1) / 2
+    half = math.sqrt(len(times)) / 2
+    if half > middle:
         return math.inf
-    half = math.sqrt(count) / 2
-    low, high = math.floor((count - 1) / 2 - half), math.ceil((count - 1) / 2 + half)
-    if low < 0 or high >= count:
-        return math.inf
-    return (ordered[high] - ordered[low]) / 2 / statistics.median(ordered)
+    low, high = (_between(ordered, middle + side) for side in (-half, half))
+    return (high - low) / 2 / statistics.median(ordered)
+
+
+def _between(ordered: Sequence[float], rank: float) -> float:
+    """The order statistic at a rank, whole or not."""
+    below = math.floor(rank)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (rank - below) * (ordered[above] - ordered[below])
 
 
 def enough(times: Sequence[float]) -> bool:

@@ -48,9 +48,9 @@ MOST_BYTES = 256 << 20
 """Bytes of inputs that are laid out for one round, at most: then it may be shorter."""
 QUESTIONS = 8
 """Into how many questions a budget is parted, about."""
-VERIFIED = 2
-"""Answers of a series whose outputs are verified."""
-AFTER = 0.06
+VERIFIED = (2, 8)
+"""Answers of a series whose outputs are verified: at least, and at most where its seconds allow."""
+AFTER = 0.1
 """Seconds in which a worker without a question has nothing to do."""
 
 
@@ -231,11 +231,13 @@ class _Side:
         """How many calls make a round, and how many rounds a question."""
         most = max(1, min(MOST_CALLS, MOST_BYTES // max(inputs, 1)))
         self.ask(1, keep=False)  # the first call compiles, or loads libraries
-        for _ in range(3):
-            each = self.ask(1, keep=False).durations[0] / self.number
-            self.number = min(most, max(1, math.ceil(ROUND / max(each, 1e-9))))
-            if self.number * each < 4 * ROUND:
+        for _ in range(4):
+            chunk = self.ask(1, keep=False)
+            if chunk.durations[0] >= ROUND or self.number == most:
                 break
+            wanted = ROUND / max(chunk.durations[0], 1e-9)
+            room = seconds / QUESTIONS / chunk.wall  # by the judge's clock: a worker's may stand
+            self.number = min(most, max(1, math.ceil(self.number * min(wanted, room))))
         took = self.ask(2, keep=False).wall / 2
         self.rounds = max(1, round(seconds / QUESTIONS / 1.5 / max(took, 1e-9)))
 
@@ -366,25 +368,20 @@ class Timer:
         self, side: _Side, trusted: _Side, draws: _Draws, planned: Planned
     ) -> dict[str, Any]:
         """What is wrong with the answers, as fields of a Result; nothing if all is well."""
-        before = side.worker.busy()
-        usual = trusted.worker.busy()
-        time.sleep(AFTER)
-        after, later = side.worker.busy(), trusted.worker.busy()
-        for answer in secrets.SystemRandom().sample(range(len(side.chunks)), VERIFIED):
+        if _restless(side.worker, trusted.worker) and _restless(side.worker, trusted.worker):
+            message = (
+                "its process goes on working when its last call has long returned: a thread makes "
+                "what belongs to calls"
+            )
+            return _fails("performance.after-return", message)
+        start, answers = time.perf_counter(), list(range(len(side.chunks)))
+        secrets.SystemRandom().shuffle(answers)
+        for done, answer in enumerate(answers[: VERIFIED[1]]):
+            if done >= VERIFIED[0] and time.perf_counter() - start > self._seconds:
+                break
             found = self._verify(side, answer, draws, planned)
             if "verdict" in found:
                 return found
-        if None not in (before, usual, after, later):
-            own, others = (
-                float(after or 0) - float(before or 0),
-                float(later or 0) - float(usual or 0),
-            )
-            if own > AFTER / 2 and others < AFTER / 4:
-                message = (
-                    f"its process worked {own * 1e3:.0f} ms in the {AFTER * 1e3:.0f} ms after its "
-                    "last call had returned: a thread goes on with work that belongs to calls"
-                )
-                return _fails("performance.after-return", message)
         if words := disagreement(side.chunks, trusted.chunks):
             return _fails("performance.clock", words)
         return {}
@@ -402,10 +399,9 @@ class Timer:
         judgement = Judgement(implementation, case, clause, steps, expected, Diagnoses())
         found = judgement.of(reply, planned.backend)
         if "verdict" in found:
-            found = {
-                **found,
-                "message": "; ".join(["in a timed call", *filter(None, [found.get("message")])]),
-            }
+            fresh = ", whose inputs no call before had" if draws.mixed else ""
+            words = [f"in a timed call{fresh}", *filter(None, [found.get("message")])]
+            return {**found, "message": ": ".join(words)}
         return found
 
     def _below_the_roof(self, timed: Timed) -> Timed:
@@ -418,6 +414,18 @@ class Timer:
             failed = replace(timed.result, **_fails("performance.roof", words))
             return Timed(planned, failed)
         return replace(timed, roofs=roofs)
+
+
+def _restless(worker: Worker | _Trusted, trusted: Worker | _Trusted) -> bool:
+    """Whether a worker without a question works where the trusted one rests: threads of libraries,
+    which wait for more to do, wait in both."""
+    before = worker.busy(), trusted.busy()
+    time.sleep(AFTER)
+    after = worker.busy(), trusted.busy()
+    if None in (*before, *after):
+        return False
+    own, others = (float(b or 0) - float(a or 0) for a, b in zip(before, after, strict=True))
+    return own > AFTER / 5 and others < own / 2
 
 
 def _fails(clause: str, message: str) -> dict[str, Any]:
