@@ -145,8 +145,18 @@ def test_a_suspect_that_was_not_measured_again_is_inconclusive():
 
 
 def test_noise_that_hides_the_resolution_is_inconclusive():
-    base, head = measured(np.random.default_rng(8), [0.0] * 20, noise=0.08)
+    base, head = measured(np.random.default_rng(8), [0.0] * 20, noise=0.2)
     assert set(verdicts(base, head)) == {"inconclusive"}
+
+
+def test_an_interval_without_the_resolution_passes_though_the_plan_was_too_noisy():
+    base, head = measured(np.random.default_rng(8), [0.0] * 40, noise=0.06)
+    blind = [d for d in decide(base, head, RULE) if d.minimum_detectable_effect > RULE.resolution]
+    decisions = [each for each in blind if abs(each.effect) < RULE.budget / (1 + RULE.budget)]
+    for each in decisions:
+        excluded = each.interval[0] > 1 / 1.05 - 1 and each.interval[1] < 0.05
+        assert each.verdict == ("pass" if excluded else "inconclusive")
+    assert {each.verdict for each in decisions} == {"pass", "inconclusive"}
 
 
 def test_one_percent_of_noise_is_not_inconclusive():

@@ -255,3 +255,35 @@ def export(
         raise Refused(f"{file} was not written: {error.strerror}", EXIT_INFRASTRUCTURE) from None
     print(f"{file}: {what}")
     return ending(opened)
+
+
+@app.command()
+@tells_failures
+def changes(
+    series: Glob = "*",
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="M", help="Only this metric: time, traffic, ...")
+    ] = None,
+    since: Annotated[
+        str, typer.Option(metavar="REV", help="Only changes that came after this revision.")
+    ] = "",
+    budget: Annotated[
+        float, typer.Option(metavar="SHARE", min=0, help="Least change of a time that counts.")
+    ] = 0.02,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    store: Folder = None,
+) -> int:
+    """Find where series changed: between which commits, by how much, and which counted metrics
+    changed with a time. Counts change exactly; of times, at most one clean series in a hundred is
+    named, as long as days do not resemble the days before. The gate settles a doubt."""
+    from kernelproof.conformance.history.changing import report_changes
+
+    opened = open_store(store)
+    if series != "*":
+        _matching(opened, series)
+    try:
+        report = report_changes(opened, Path.cwd(), series, metric or [], since, budget)
+    except LookupError as error:
+        raise Refused(str(error.args[0])) from None
+    print(json.dumps(report.to_json(), indent=1) if json_ else "\n".join(report.lines()))
+    return ending(opened)

@@ -67,6 +67,15 @@ def commit_places(
     }
 
 
+def commits_between(
+    folder: Path | str, before: str, after: str, *, first_parent: bool = False
+) -> list[str]:
+    """The commits that led from one revision to another, which is among them; none without a
+    repository. Raises RevisionError if git does not know one of them."""
+    words = ("rev-list", *(["--first-parent"] if first_parent else []), "--end-of-options")
+    return _git(folder, *words, f"{before}..{after}", "--").split()
+
+
 def _first_parents(folder: Path | str) -> Iterable[str]:
     if not _git(folder, "rev-parse", "--verify", "--quiet", "HEAD"):
         return []
