@@ -11,9 +11,9 @@ import typer
 
 from kernelproof import __version__
 from kernelproof.conformance.arguments import QUIET, Specs, Targets, plugin_arguments, split
+from kernelproof.conformance.history import cli as history
 from kernelproof.conformance.regression.cli import gate
 from kernelproof.conformance.timing.cli import bench
-from kernelproof.conformance.history import cli as history
 
 app = typer.Typer(
     add_completion=False,
