@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.resources import files
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -12,10 +14,11 @@ from gating import TODAY, finding, outcome, result
 from kernelproof.conformance.history.measurement import Measurement
 from kernelproof.conformance.history.store import Store
 from kernelproof.conformance.regression import github, markdown, terminal
+from kernelproof.conformance.regression.accepted import read_accepted
 from kernelproof.conformance.regression.document import document
 from kernelproof.conformance.regression.publishing import Places, publish
 from kernelproof.conformance.regression.tables import headline
-from kernelproof.conformance.regression.verdicts import Word
+from kernelproof.conformance.regression.verdicts import DEFAULT_POLICY, EXIT_CODES, SENTENCES, Word
 from kernelproof.conformance.verdict import Verdict
 
 OTHER = "float32/m1.k1.n1/default/normal"
@@ -287,3 +290,20 @@ def test_a_full_disk_under_a_file_changes_no_verdict(tmp_path, capsys):
     assert publish(GOOD, Places(markdown="/dev/full"), TODAY) == 9
     assert "/dev/full was not written: No space left on device" in capsys.readouterr().err
     assert publish(BAD, Places(json="/dev/full"), TODAY) == 1
+
+
+# The document ------------------------------------------------------------------------------------
+
+
+def test_the_document_explains_every_verdict_and_its_exit_code():
+    text = (Path(__file__).resolve().parents[1] / "docs" / "gate.md").read_text()
+    rows = [f"| {word} | {SENTENCES[word]} | {EXIT_CODES.get(word, 0)} |" for word in Word]
+    assert [line for line in text.splitlines() if line.startswith("| ")][1:] == rows
+    assert f"--fail-on {','.join(DEFAULT_POLICY)}`" in text
+
+
+def test_the_entry_in_the_document_can_be_read(tmp_path):
+    text = (Path(__file__).resolve().parents[1] / "docs" / "gate.md").read_text()
+    entry = re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1]
+    (tmp_path / "kernelproof-accepted.toml").write_text(entry)
+    assert read_accepted(tmp_path)[0].most == 1081344

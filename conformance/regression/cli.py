@@ -201,10 +201,14 @@ def _policy(
 
 
 def _self_test(policy: Policy, seconds: float) -> int:
-    from kernelproof.conformance.regression.self_test import self_test
+    from kernelproof.conformance.regression.self_test import SelfTestFailed, self_test
     from kernelproof.conformance.regression.stopwatch import Processes
 
-    lines = list(self_test(policy.rule, Processes(), seconds, _say))
+    try:
+        lines = list(self_test(policy.rule, Processes(), seconds, _say))
+    except SelfTestFailed as error:
+        _complain(str(error))
+        return EXIT_INFRASTRUCTURE
     _say("")
     print("\n".join(lines))
     return 0
