@@ -12,6 +12,7 @@ import typer
 from kernelproof import __version__
 from kernelproof.conformance.arguments import QUIET, Specs, Targets, plugin_arguments, split
 from kernelproof.conformance.history import cli as history
+from kernelproof.conformance.regression.cli import gate
 from kernelproof.conformance.timing.cli import bench
 
 app = typer.Typer(
@@ -290,4 +291,5 @@ def power(
 app.command(epilog="What follows -- goes to pytest: --benchmark-compare, -k, -x and the like.")(
     bench
 )
+app.command()(gate)
 app.add_typer(history.app, name="history")

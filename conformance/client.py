@@ -60,11 +60,29 @@ class WorkerLimits:
     threads: int = 0
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a worker runs.
+
+    folder: its current one; None is the judge's. paths: folders whose modules come before those
+        that are installed.
+    """
+
+    folder: Path | None = None
+    paths: tuple[Path, ...] = ()
+
+
 class Worker:
     """The process for one (target, backend); it is started when first asked."""
 
-    def __init__(self, target: Mapping[str, Any], backend: str, limits: WorkerLimits) -> None:
-        self._target, self._backend, self._limits = target, backend, limits
+    def __init__(
+        self,
+        target: Mapping[str, Any],
+        backend: str,
+        limits: WorkerLimits,
+        place: Place = Place(),  # it is frozen
+    ) -> None:
+        self._target, self._backend, self._limits, self._place = target, backend, limits, place
         self._process: _Process | None = None
         self._loaded = False
         self._number = 0
@@ -77,6 +95,14 @@ class Worker:
         )
         self._loaded = "error" not in reply
         return reply
+
+    def imported(self) -> list[str]:
+        """Files of its folder from which it has imported anything, relative to that folder.
+
+        Raises WorkerFailure.
+        """
+        reply, _ = self._ask({"kind": "imported"}, {}, self._limits.import_seconds)
+        return [str(file) for file in reply.get("imported", ())]
 
     def run(
         self, request: Mapping[str, Any], storages: Storages, patience: float = 1.0
@@ -155,7 +181,7 @@ class Worker:
 
     def _running(self) -> _Process:
         if self._process is None:
-            self._process = _Process(self._backend, self._limits)
+            self._process = _Process(self._backend, self._limits, self._place)
         return self._process
 
     def _ask(
@@ -200,7 +226,7 @@ def _variables(backend: str) -> dict[str, str]:
 class _Process:
     """One worker process with its socket, exchange folder and captured output."""
 
-    def __init__(self, backend: str, limits: WorkerLimits) -> None:
+    def __init__(self, backend: str, limits: WorkerLimits, place: Place) -> None:
         self._ready = False
         self._mark = f"{_MARK}={secrets.token_hex(8)}"
         self._folder = make_exchange_folder()
@@ -210,6 +236,7 @@ class _Process:
             *("--socket", str(theirs.fileno()), "--folder", str(self._folder)),
             *("--backend", backend),
             *("--memory", str(limits.memory), "--threads", str(limits.threads)),
+            *(word for path in place.paths for word in ("--path", str(path))),
         ]
         try:
             self._popen = subprocess.Popen(
@@ -219,6 +246,7 @@ class _Process:
                 stderr=subprocess.STDOUT,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
+                cwd=place.folder,
                 env={**os.environ, **_variables(backend), **dict([self._mark.split("=")])},
             )
         except OSError as error:

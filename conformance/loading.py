@@ -67,7 +67,8 @@ def load_target(target: Mapping[str, Any]) -> list[Registration]:
 def _import(target: Mapping[str, Any]) -> ModuleType:
     path = target.get("path")
     if path is None:
-        sys.path.insert(0, os.getcwd())
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
         return importlib.import_module(target["module"])
     folder, name = str(Path(path).parent), Path(path).stem
     if name in sys.modules:  # a kernel file called torch.py must not replace torch
@@ -80,6 +81,13 @@ def _import(target: Mapping[str, Any]) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def imported_files(folder: str) -> list[str]:
+    """Files below a folder that modules of this process were read from, relative to it."""
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    inside = {os.path.relpath(os.path.realpath(f), os.path.realpath(folder)) for f in files if f}
+    return sorted(file for file in inside if not file.startswith(os.pardir))
 
 
 def first_line(error: BaseException) -> str:

@@ -26,15 +26,15 @@ def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
-def check_writable(path: str | None) -> None:
-    """Raise UsageError before the run where the record could not be written after it."""
+def check_writable(path: str | None, option: str = "--json") -> None:
+    """Raise UsageError before the run where a file could not be written after it."""
     if path is None:
         return
     folder = Path(path).resolve().parent
     if not folder.is_dir():
-        raise UsageError(f"--json {path}: the folder {folder} does not exist")
+        raise UsageError(f"{option} {path}: the folder {folder} does not exist")
     if Path(path).is_dir() or not os.access(folder, os.W_OK):
-        raise UsageError(f"--json {path}: wanted a file that can be written")
+        raise UsageError(f"{option} {path}: wanted a file that can be written")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kernelproof.conformance.capabilities import BadRegistration, Capabilities
-from kernelproof.conformance.client import Worker, WorkerFailure, WorkerLimits
+from kernelproof.conformance.client import Place, Worker, WorkerFailure, WorkerLimits
 from kernelproof.conformance.judge import Judge
 from kernelproof.conformance.targets import (
     Target,
@@ -63,10 +63,15 @@ class Settings:
     bench: bool = False
     seconds: float = 1.0
     limits: WorkerLimits = field(default_factory=WorkerLimits)
+    place: Place = field(default_factory=Place)
 
     @classmethod
     def read(cls, options: dict[str, Any]) -> Settings:
-        """Check options by name; ``sheets``: specs may name worksheets. Raises UsageError."""
+        """Check options by name. Raises UsageError.
+
+        sheets: specs may name worksheets. folder: in which targets are files, if not the current
+            one. place: of the workers.
+        """
         for name, known in (("backends", BACKENDS), ("dtypes", DTYPES)):
             for word in options.get(name) or ():
                 _one_of(f"--{name[:-1]}", word, known)
@@ -105,6 +110,7 @@ class Settings:
                 memory=int(_positive("--memory", options["memory"], least=1) * 2**30),
                 threads=options.get("threads") or 0,
             ),
+            place=options.get("place") or Place(),
         )
 
 
@@ -157,6 +163,7 @@ def _targets(options: dict[str, Any], specs: tuple[str, ...]) -> tuple[Target, .
                 returns=returns,
                 mapping=mapping,
                 gradients=bool(options.get("gradients")),
+                folder=options.get("folder"),
             )
             targets.append(target)
     except ValueError as error:
@@ -533,7 +540,9 @@ class Suite:
 
     def fresh_worker(self, target: int, backend: str) -> Worker:
         """A worker that has run nothing yet; its owner closes it."""
-        return Worker(self.settings.targets[target].to_json(), backend, self.settings.limits)
+        settings = self.settings
+        described = settings.targets[target].to_json()
+        return Worker(described, backend, settings.limits, settings.place)
 
     def _replay(self, planned: Planned, command: str = "test") -> str:
         """The command that runs this one check again."""
@@ -553,6 +562,11 @@ class Suite:
         for each in (*self._workers.values(), self._yard):
             if each:
                 each.close()
+
+    def imported(self, target: int) -> frozenset[str]:
+        """Files of its workers' folder that a target has imported until now."""
+        workers = [worker for (number, _), worker in self._workers.items() if number == target]
+        return frozenset(file for worker in workers for file in worker.imported())
 
     def _worker(self, target: int, backend: str) -> Worker:
         key = (target, backend)

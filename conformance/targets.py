@@ -52,15 +52,19 @@ def parse_target(
     returns: Sequence[str] = (),
     mapping: Mapping[str, str] | None = None,
     gradients: bool = False,
+    folder: Path | None = None,
 ) -> Target:
-    """Read ``kernels.py``, ``pkg.module`` or either with ``:callable``. Raises ValueError."""
+    """Read ``kernels.py``, ``pkg.module`` or either with ``:callable``. Raises ValueError.
+
+    folder: relative paths start there, else in the current folder.
+    """
     place, colon, name = text.rpartition(":") if ":" in text else (text, "", "")
     path: Path | None = None
     looks_like_path = place.endswith(".py") or "/" in place
     if colon and not name:
         raise ValueError(f"target {text}: wanted a name behind the colon")
     if looks_like_path:
-        path = Path(place).expanduser().resolve()
+        path = ((folder or Path()) / Path(place).expanduser()).resolve()
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
             raise ValueError(

@@ -27,7 +27,13 @@ import torch
 
 from kernelproof.conformance.channel import CHANNEL_LOST, Channel, ChannelClosed
 from kernelproof.conformance.interpreter import ARITHMETIC_VERSION
-from kernelproof.conformance.loading import TargetError, describe, first_line, load_target
+from kernelproof.conformance.loading import (
+    TargetError,
+    describe,
+    first_line,
+    imported_files,
+    load_target,
+)
 from kernelproof.conformance.meters.counts import METER_VERSION
 from kernelproof.conformance.running import Poison, Run
 from kernelproof.conformance.timing.known import known_operation, measure_roofs
@@ -43,9 +49,11 @@ def main() -> None:
     parser.add_argument("--backend", default="cpu")
     parser.add_argument("--memory", type=int, default=0, help="bytes of address space")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--path", action="append", default=[], help="a folder of modules")
     arguments = parser.parse_args()
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
+    sys.path[:0] = arguments.path  # now, so that nothing there stands in for kernelproof or torch
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     versions = _versions()  # asks for a GPU, which wants more address space than is granted below
@@ -109,6 +117,8 @@ class _Answers:
         if kind == "time":
             assert self._series, "nothing was laid out"
             return self._series.time(request["rounds"], request["calls"], request["salt"])
+        if kind == "imported":
+            return {"imported": imported_files(os.getcwd())}, {}
         return {"load": self._load, "lay": self._lay, "roofs": self._roofs}[kind](
             request, storages
         ), {}

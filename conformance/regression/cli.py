@@ -1,0 +1,227 @@
+"""``kernelproof gate``: what a change does to costs, errors and times."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from kernelproof.conformance.regression.outcome import Policy
+
+EXIT_USAGE = 4
+EXIT_INFRASTRUCTURE = 9
+EXIT_INTERRUPTED = 130
+
+
+def gate(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TARGET",
+            help="kernels.py or package.module of this repository, or either with :callable.",
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REV",
+            help="Compare with this revision. Default: where head left the default branch, or "
+            "else the commit before.",
+        ),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="REV", help="Judge this revision. Default: the working tree."),
+    ] = None,
+    spec: Annotated[
+        list[str] | None,
+        typer.Option("--spec", metavar="GLOB", help="Only these specs; of a :callable, its spec."),
+    ] = None,
+    impl: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Only these implementations.")
+    ] = None,
+    case: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this case.")] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(metavar="B", help="cpu, interpret, cuda.")
+    ] = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option(metavar="D", help="Only this input dtype.")
+    ] = None,
+    tier: Annotated[str, typer.Option(metavar="T", help="smoke, core, full.")] = "smoke",
+    seed: Annotated[str, typer.Option(metavar="N", help="Seed of the inputs.")] = "0",
+    budget: Annotated[
+        str, typer.Option(metavar="SHARE", help="The smallest slow-down that counts.")
+    ] = "2%",
+    processes: Annotated[
+        int, typer.Option(metavar="K", help="Processes of each side that screen, 5 or more.")
+    ] = 5,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC=SHARE", help="Allow an increase: traffic=1%. Default 0."),
+    ] = None,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORDS",
+            help="Verdicts that fail, or none. Default: failing,more,slower,missing,inconclusive.",
+        ),
+    ] = None,
+    path: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="A folder of the repository with modules, as src."),
+    ] = None,
+    setup: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="Run it in each revision, to build.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(metavar="S", help="Seconds of one time in one process.")
+    ] = 0.5,
+    no_time: Annotated[bool, typer.Option("--no-time", help="Compare no times.")] = False,
+    json_: Annotated[str | None, typer.Option("--json", metavar="F", help="Write as JSON.")] = None,
+    markdown: Annotated[
+        str | None, typer.Option(metavar="F", help="Write a comment for a pull request.")
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Keep both runs here. Default: .kernelproof, if it exists."
+        ),
+    ] = None,
+    returns: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Outputs of a :callable.")
+    ] = None,
+    map_: Annotated[
+        str | None,
+        typer.Option("--map", metavar="MAP", help="Keywords of a :callable: mask=attn_mask,..."),
+    ] = None,
+    timeout: Annotated[float, typer.Option(metavar="S", help="Seconds per call.")] = 60,
+    import_timeout: Annotated[float, typer.Option(metavar="S", help="Seconds per import.")] = 60,
+    memory: Annotated[float, typer.Option(metavar="GIB", help="Address space per worker.")] = 8,
+    self_test: Annotated[
+        bool,
+        typer.Option("--self-test", help="Measure what the rule for times can see here, now."),
+    ] = False,
+) -> int:
+    """Compare two revisions: counts and errors exactly, times by interleaved fresh processes. Exit
+    1 for a regression or a wrong result, 7 if noise hides the answer, 8 if something vanished."""
+    from kernelproof.conformance.client import WorkerUnavailable
+    from kernelproof.conformance.regression.gate import judge
+    from kernelproof.conformance.regression.keeping import store_of
+    from kernelproof.conformance.regression.publishing import Places, publish
+    from kernelproof.conformance.regression.revisions import Repository
+    from kernelproof.conformance.regression.sides import (
+        Asked,
+        SetupFailed,
+        read_paths,
+        read_targets,
+    )
+    from kernelproof.conformance.regression.stopwatch import Processes
+    from kernelproof.conformance.suite import UsageError
+
+    try:
+        policy = _policy(budget, processes, allow or [], fail_on, not no_time)
+        if self_test:
+            return _self_test(policy, seconds)
+        current = Path.cwd()
+        repository = Repository.around(current)
+        options = {
+            "specs": spec,
+            "implementation": impl,
+            "cases": case,
+            "backends": backend,
+            "dtypes": dtype,
+            "tier": tier,
+            "seed": seed,
+            "seconds": seconds,
+            "returns": returns,
+            "map": map_,
+            "timeout": timeout,
+            "import_timeout": import_timeout,
+            "memory": memory,
+        }
+        places = Places(json_, markdown, store_of(repository.root, store))
+        places.check()
+        asked = Asked(
+            read_targets(targets or [], repository.root, current),
+            current.relative_to(repository.root),
+            read_paths(path or [], repository.root, current),
+            setup,
+            options,
+        )
+        after = repository.head(head)
+        before = repository.base(base, after)
+        _say(f"base  {before.words}")
+        _say(f"head  {after.words}")
+        today = datetime.date.today()
+        outcome = judge(repository, (before, after), asked, policy, Processes(), _say, today)
+        _say("")
+        return publish(outcome, places, today)
+    except UsageError as error:
+        _complain(str(error))
+        return EXIT_USAGE
+    except SetupFailed as error:
+        _complain(str(error))
+        return 1 if error.side == "head" else EXIT_INFRASTRUCTURE
+    except WorkerUnavailable as error:
+        _complain(str(error))
+        return EXIT_INFRASTRUCTURE
+    except KeyboardInterrupt:
+        _complain("interrupted: nothing was judged, nothing is left behind")
+        return EXIT_INTERRUPTED
+
+
+def _policy(
+    budget: str, processes: int, allow: list[str], fail_on: str | None, timed: bool
+) -> Policy:
+    from kernelproof.conformance.regression.decision import Rule
+    from kernelproof.conformance.regression.outcome import Policy
+    from kernelproof.conformance.regression.verdicts import (
+        read_allowances,
+        read_policy,
+        read_share,
+    )
+    from kernelproof.conformance.suite import UsageError
+
+    if processes < 5:
+        raise UsageError(f"--processes {processes}: wanted 5 or more: fewer show no noise")
+    usual, share = Rule(), read_share("--budget", budget, above=0)
+    # the screen lets through what the budget counts, in the same proportion as usual
+    rule = Rule(
+        budget=share,
+        screen=usual.screen / usual.budget * share,
+        resolution=max(usual.resolution, share),
+        processes=processes,
+    )
+    return Policy(read_policy(fail_on), read_allowances(allow), rule, timed)
+
+
+def _self_test(policy: Policy, seconds: float) -> int:
+    from kernelproof.conformance.regression.self_test import SelfTestFailed, self_test
+    from kernelproof.conformance.regression.stopwatch import Processes
+
+    try:
+        lines = list(self_test(policy.rule, Processes(), seconds, _say))
+    except SelfTestFailed as error:
+        _complain(str(error))
+        return EXIT_INFRASTRUCTURE
+    _say("")
+    print("\n".join(lines))
+    return 0
+
+
+def _say(words: str) -> None:
+    """Progress, beside the report: one line that is written over on a terminal."""
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        sys.stderr.write(f"\r\x1b[2K{words[:100]}")
+        sys.stderr.flush()
+    elif words:
+        print(words, file=sys.stderr, flush=True)
+
+
+def _complain(sentence: str) -> None:
+    print(f"kernelproof: {sentence}", file=sys.stderr)

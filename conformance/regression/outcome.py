@@ -1,0 +1,78 @@
+"""What a run of the gate came to, and under which policy."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kernelproof.conformance.history.measurement import Measurement, Series
+from kernelproof.conformance.regression.decision import Rule
+from kernelproof.conformance.regression.revisions import Revision
+from kernelproof.conformance.regression.verdicts import (
+    ALLOWANCES,
+    DEFAULT_POLICY,
+    EXIT_REGRESSION,
+    Finding,
+    Word,
+    exit_code,
+)
+from kernelproof.conformance.verdict import Result
+
+EXIT_NOTHING = 5
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What counts as a change, and which verdicts fail a run."""
+
+    fail_on: tuple[Word, ...] = DEFAULT_POLICY
+    allowances: Mapping[str, float] = field(default_factory=lambda: dict(ALLOWANCES))
+    rule: Rule = field(default_factory=Rule)
+    timed: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out.
+
+    failing: results of head that do not conform; of base those that did not. problems: what is
+        wrong with accepted entries. measurements: of both sides, to be kept.
+    """
+
+    base: Revision
+    head: Revision
+    policy: Policy
+    findings: tuple[Finding, ...]
+    failing: tuple[Result, ...]
+    base_failing: tuple[Result, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    measurements: Mapping[str, Sequence[Measurement]]
+    processes: int
+    started: datetime.datetime
+    seed: str
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        broken = self.failing and Word.FAILING in self.policy.fail_on
+        if broken or self.problems:
+            return EXIT_REGRESSION
+        if not self.findings and not self.failing:
+            return EXIT_NOTHING
+        return exit_code(self.findings, self.policy.fail_on)
+
+    @property
+    def counts(self) -> Counter[Word]:
+        """How many series have each verdict, accepted ones apart, failing checks among them."""
+        counted = Counter(finding.word for finding in self.findings if not finding.accepted)
+        counted[Word.FAILING] += len(self.failing)
+        return +counted
+
+
+def severity(finding: Finding) -> tuple[bool, int, float, Series]:
+    """The order of a report: the worst first, accepted changes after what is not."""
+    rank = list(Word).index(finding.word)
+    return bool(finding.accepted), rank, -abs(finding.change or 0.0), finding.series

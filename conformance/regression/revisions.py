@@ -1,0 +1,227 @@
+"""Two revisions of a repository, each checked out in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from kernelproof.conformance.suite import UsageError
+
+DEFAULT_BRANCHES = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
+"""Where a change is expected to go, in the order in which they are tried."""
+
+_SILENT = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+_NOBODY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "kernelproof"), ("EMAIL", "kernelproof@localhost"))
+}
+
+
+class GitFailure(Exception):
+    """A command of git that failed; the message is its own last sentence."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A commit, and in words why this one.
+
+    tree: what is checked out: the commit, or a snapshot of the files as they lie there.
+    dirty: whether these differ from the commit.
+    """
+
+    commit: str
+    why: str
+    tree: str
+    dirty: bool = False
+
+    @property
+    def words(self) -> str:
+        """``1a2b3c4d5e6f with uncommitted changes (the working tree)``."""
+        return f"{self.commit[:12]}{' with uncommitted changes' * self.dirty} ({self.why})"
+
+
+class Repository:
+    """A git repository with a working tree."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def around(cls, folder: Path) -> Repository:
+        """The repository in which a folder lies. Raises UsageError if there is none."""
+        if shutil.which("git") is None:
+            raise UsageError("gate compares revisions of a repository, but git is not installed")
+        try:
+            root = _git(folder, "rev-parse", "--show-toplevel")
+        except GitFailure as failure:
+            raise UsageError(
+                f"{folder} is in no git repository that can be read ({failure}): gate compares "
+                "two revisions of your kernels; run it inside their repository"
+            ) from None
+        return cls(Path(root))
+
+    def base(self, named: str | None, head: Revision) -> Revision:
+        """What a change is compared with: a named revision, the commit where it left the default
+        branch, or else the commit before. Raises UsageError."""
+        if named is not None:
+            return self._named("--base", named)
+        for branch in DEFAULT_BRANCHES:
+            forked = self._find("merge-base", branch, head.commit)
+            if forked and (forked != head.commit or head.dirty):
+                why = "the last commit" if forked == head.commit else f"where it left {branch}"
+                return Revision(forked, why, forked)
+        if before := self._find("rev-parse", "--verify", "--quiet", f"{head.commit}~1"):
+            return Revision(before, f"the commit before {head.commit[:12]}", before)
+        shallow = self._find("rev-parse", "--is-shallow-repository") == "true"
+        how = "fetch more of the history (git fetch --deepen=100)" if shallow else "commit a change"
+        raise UsageError(
+            f"{head.commit[:12]} has no commit before it here, so there is nothing to compare it "
+            f"with: {how}, or name one with --base"
+        )
+
+    def head(self, named: str | None) -> Revision:
+        """A named revision, or the working tree as it is. Raises UsageError."""
+        if named is not None:
+            return self._named("--head", named)
+        commit = self._find("rev-parse", "--verify", "--quiet", "HEAD")
+        if not commit:
+            raise UsageError(f"{self.root} has no commit yet: wanted one to compare with")
+        tree = self._snapshot(commit)
+        return Revision(commit, "the working tree", tree, dirty=tree != commit)
+
+    def _named(self, option: str, name: str) -> Revision:
+        commit = self._find("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+        if name.startswith("-") or not commit:
+            raise UsageError(
+                f"{option} {name}: {self.root} has no such commit: wanted a commit, tag or branch "
+                "(a shallow clone lacks most: git fetch --unshallow)"
+            )
+        return Revision(commit, f"{option} {name}", commit)
+
+    def _snapshot(self, commit: str) -> str:
+        """A commit of the files as they are, new ones included, ignored ones not; the commit
+        itself if nothing differs. Index and working tree stay as they are."""
+        index = self.root / _git(self.root, "rev-parse", "--git-path", "index")
+        with tempfile.TemporaryDirectory(prefix="kernelproof-index-") as folder:
+            own = Path(folder) / "index"
+            if index.exists():
+                shutil.copy2(index, own)  # it knows which files have not changed
+            variables = {"GIT_INDEX_FILE": str(own), **_NOBODY}
+            try:
+                _git(self.root, "add", "--all", "--", ".", **variables)
+                tree = _git(self.root, "write-tree", **variables)
+                if tree == _git(self.root, "rev-parse", f"{commit}^{{tree}}"):
+                    return commit
+                words = ("-p", commit, "-m", "the working tree, as kernelproof gate found it")
+                return _git(self.root, "commit-tree", tree, *words, **variables)
+            except GitFailure as failure:
+                raise UsageError(
+                    f"the working tree of {self.root} cannot be read by git: {failure}"
+                ) from None
+
+    def differing(self, base: Revision, head: Revision) -> list[str]:
+        """Files that differ between two revisions, relative to the root."""
+        found = _git(self.root, "diff", "--name-only", "--no-renames", "-z", base.tree, head.tree)
+        return [name for name in found.split("\0") if name]
+
+    def _find(self, *words: str) -> str:
+        """What git answers, or nothing where it fails."""
+        try:
+            return _git(self.root, *words)
+        except GitFailure:
+            return ""
+
+    @contextmanager
+    def checked_out(self, revisions: Sequence[Revision]) -> Iterator[list[Path]]:
+        """Folders with the files of each revision, gone at the end, also when the process is told
+        to end. Raises UsageError where git cannot check one out."""
+        with _ending_in_order():
+            parent = Path(tempfile.mkdtemp(prefix="kernelproof-gate-"))
+            folders = [parent / f"{number}" / self.root.name for number in range(len(revisions))]
+            try:
+                for folder, revision in zip(folders, revisions, strict=True):
+                    self._check_out(folder, revision)
+                yield folders
+            finally:
+                with _undisturbed():
+                    for folder in folders:
+                        # of our own two alone: git worktree prune would judge others' as well
+                        self._find("worktree", "remove", "--force", "--force", str(folder))
+                    shutil.rmtree(parent, ignore_errors=True)
+
+    def _check_out(self, folder: Path, revision: Revision) -> None:
+        try:
+            _git(
+                self.root,
+                *("-c", "core.hooksPath=/dev/null"),  # a hook may expect a person's working tree
+                *("worktree", "add", "--detach", "--force", str(folder), revision.tree),
+            )
+        except GitFailure as failure:
+            raise UsageError(f"git cannot check out {revision.words}: {failure}") from None
+
+
+def _git(folder: Path, *words: str, **variables: str) -> str:
+    """Run git and return what it prints. Raises GitFailure."""
+    inherited = {name: v for name, v in os.environ.items() if name not in _REDIRECTING}
+    done = subprocess.run(
+        ["git", "-C", str(folder), *words],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="surrogateescape",
+        env={**inherited, **_SILENT, **variables},
+        start_new_session=True,  # Ctrl-C is for kernelproof, which then clears up through git
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"git ended with {done.returncode}"]
+        raise GitFailure(lines[-1].removeprefix("fatal: ").removeprefix("error: "))
+    return done.stdout.rstrip("\n")
+
+
+_REDIRECTING = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_PREFIX"),
+)
+"""Variables that a hook of git has set, to parts of a repository that need not be this one."""
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Ended(SystemExit):
+    """A signal asked the process to end; the exit code says which."""
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Turn the signals that end a process into exceptions, which clear up on their way."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise Ended(128 + number)
+
+    before = {number: signal.signal(number, end) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Finish clearing up, however often somebody presses Ctrl-C."""
+    every = (signal.SIGINT, *_ENDING)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in every}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

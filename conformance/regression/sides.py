@@ -1,0 +1,231 @@
+"""One side of a comparison: the suite on the targets of one revision."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from kernelproof.conformance.client import Place, WorkerFailure
+from kernelproof.conformance.history.environment import device_identity, toolchain
+from kernelproof.conformance.history.measurement import Series
+from kernelproof.conformance.regression.counted import Called
+from kernelproof.conformance.regression.revisions import Revision
+from kernelproof.conformance.suite import Planned, Settings, Suite, UsageError
+from kernelproof.conformance.verdict import Result
+
+COMPARED = ("accuracy", "costs")
+"""Checks whose numbers are compared; ``kernelproof test`` runs all of them."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be compared, as the user wrote it.
+
+    targets: files, from ``within``, the current folder's place in the repository, or modules.
+    paths: folders of the repository with modules. setup: a command to run in each revision.
+    options: those of ``Settings``.
+    """
+
+    targets: tuple[str, ...]
+    within: PurePath
+    paths: tuple[str, ...] = ()
+    setup: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_targets(texts: Sequence[str], root: Path, current: Path) -> tuple[str, ...]:
+    """Targets with their files relative to the current folder. Raises UsageError."""
+    if not texts:
+        raise UsageError(
+            "gate wants targets: files or modules of this repository, as in kernelproof gate "
+            "kernels.py --spec attention.flash; a kernel that kernelproof has built in is compared "
+            "by its file, as in kernelproof gate impls/triton/matmul/tiled.py"
+        )
+    read = []
+    for text in dict.fromkeys(texts):
+        place, colon, name = text.rpartition(":") if ":" in text else (text, "", "")
+        if not is_file(place):
+            read.append(text)
+            continue
+        path = Path(os.path.normpath(current / Path(place).expanduser()))
+        if not path.is_relative_to(root):
+            raise UsageError(
+                f"target {text} lies outside the repository {root}: gate compares two revisions "
+                "of a repository, and can read only files in it"
+            )
+        read.append(f"{os.path.relpath(path, current)}{colon}{name}")
+    return tuple(read)
+
+
+def read_paths(texts: Sequence[str], root: Path, current: Path) -> tuple[str, ...]:
+    """Folders of modules, relative to the repository. Raises UsageError."""
+    read = []
+    for text in texts:
+        path = Path(os.path.normpath(current / text))
+        if not path.is_relative_to(root):
+            raise UsageError(f"--path {text}: wanted a folder inside the repository {root}")
+        read.append(str(path.relative_to(root)))
+    return tuple(read)
+
+
+def is_file(place: str) -> bool:
+    """Whether a target is written as a file, not as a module."""
+    return place.endswith(".py") or "/" in place
+
+
+class Side:
+    """A checked-out revision and the suite on those targets that it has."""
+
+    def __init__(self, name: str, revision: Revision, folder: Path, asked: Asked) -> None:
+        self.name, self.revision, self.folder = name, revision, folder
+        self._asked = asked
+        self.results: list[Result] = []
+        self.outside: list[Result] = []
+        self.numbers: dict[str, int] = {}
+        self.suite: Suite | None = None
+
+    @property
+    def current(self) -> Path:
+        """The folder of this revision that corresponds to the user's current one."""
+        return self.folder / self._asked.within
+
+    def set_up(self) -> None:
+        """Run the setup command in the folder. Raises SetupFailed."""
+        if self._asked.setup is None:
+            return
+        done = subprocess.run(
+            self._asked.setup,
+            shell=True,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        if done.returncode:
+            last = "\n".join(done.stdout.strip().splitlines()[-10:])
+            raise SetupFailed(
+                self.name,
+                f"--setup {self._asked.setup!r} ended with {done.returncode} on {self.name} "
+                f"({self.revision.words})\n{last}",
+            )
+
+    def open(self, *, anyway: bool = False) -> None:
+        """Make the suite, if any target exists here, or ``anyway``. Raises UsageError."""
+        there = [text for text in self._asked.targets if anyway or self._has(text)]
+        if not there:
+            return
+        place = Place(self.folder, tuple(self.folder / path for path in self._asked.paths))
+        options = {**self._asked.options, "targets": there, "folder": self.current, "place": place}
+        self.suite = Suite(Settings.read(options))
+        self.numbers = {text: number for number, text in enumerate(there)}
+
+    def _has(self, text: str) -> bool:
+        place = text.rpartition(":")[0] if ":" in text else text
+        return not is_file(place) or (self.current / place).is_file()
+
+    def plan(self) -> list[Planned]:
+        """The checks to run; registrations and what is outside of claims are settled here."""
+        if self.suite is None:
+            return []
+        self.results += [registered.result for registered in self.suite.registrations()]
+        planned, outside = self.suite.plan()
+        self.outside += [result for result in outside if result.check in COMPARED]
+        return [each for each in planned if each.clause.check in COMPARED]
+
+    def check_origins(self) -> None:
+        """Raise UsageError where a module came from elsewhere: what is installed would be compared
+        with itself."""
+        if self.suite is None:
+            return
+        for number, target in enumerate(self.suite.settings.targets):
+            failed = "error" in self.suite.description[number]
+            if target.module and not failed and not self._from_here(number, target.module):
+                raise UsageError(
+                    f"target {target.text} was not imported from the checked-out {self.name}, but "
+                    "from what is installed: name the folder that holds it with --path, as in "
+                    "--path src"
+                )
+
+    def _from_here(self, number: int, module: str) -> bool:
+        stem = module.replace(".", "/")
+        paths = [PurePath(file) for file in self.imported(number)]
+        homes = [path.parent if path.stem == "__init__" else path for path in paths]
+        names = [str(home.with_name(home.name.partition(".")[0])) for home in homes if home.name]
+        return any(name == stem or name.endswith(f"/{stem}") for name in names)
+
+    def imported(self, number: int) -> frozenset[str]:
+        """Files of this revision that a target has imported; none if it cannot say."""
+        if self.suite is None:
+            return frozenset()
+        try:
+            return self.suite.imported(number)
+        except WorkerFailure:
+            return frozenset()
+
+    def check(self, planned: Planned) -> None:
+        """Run one check and keep its result."""
+        assert self.suite is not None
+        self.results.append(self.suite.check(planned))
+
+    def close(self) -> None:
+        """Stop all workers."""
+        if self.suite is not None:
+            self.suite.close()
+
+
+def series_of(suite: Suite, call: Called, metric: str) -> Series:
+    """The series of a timed metric of a call."""
+    spec, name, backend, case = call
+    described = next(
+        suite.description[each.target]
+        for each in suite.implementations
+        if (each.spec.name, each.name) == (spec, name)
+    )
+    return Series(
+        *(spec, name, backend, case, metric),
+        device=device_identity(described, backend),
+        toolchain=toolchain(described),
+    )
+
+
+class SetupFailed(Exception):
+    """The command that prepares a side failed; the message has the end of what it printed."""
+
+    def __init__(self, side: str, message: str) -> None:
+        super().__init__(message)
+        self.side = side
+
+
+def check_selections(sides: Sequence[Side]) -> None:
+    """Raise UsageError where no side has what the options select.
+
+    What only one of them has is new, or missing.
+    """
+    if all(side.suite is None for side in sides):
+        sides[-1].open(anyway=True)  # says which file does not exist
+    errors = []
+    for side in sides:
+        try:
+            if side.suite is not None:
+                side.suite.check_selection()
+        except UsageError as error:
+            errors.append(error)
+    if errors and len(errors) == sum(side.suite is not None for side in sides):
+        raise errors[-1]
+
+
+def in_turns(plans: Mapping[str, Sequence[Planned]]) -> Iterator[tuple[str, Planned]]:
+    """All checks, those of equal cases one after the other: they share reference and bound."""
+    turns: dict[tuple[str, str, str], list[tuple[str, Planned]]] = {}
+    for name, plan in plans.items():
+        for each in plan:
+            key = (each.implementation.spec.name, each.clause.anchor, each.case.id)
+            turns.setdefault(key, []).append((name, each))
+    for turn in turns.values():
+        yield from turn
