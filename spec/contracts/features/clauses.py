@@ -57,8 +57,8 @@ FEATURES_CLAUSES = (
     Clause(
         "approximate.features.estimates",
         "Over many blocks the mean of the positive estimate of exp(x . y) is exp(x . y) along "
-        "coherent directions and others, and its mean square error at most that of orthogonal "
-        "features, which is below that of independent ones.",
+        "coherent directions and others; mean square errors of positive, hyperbolic and trig "
+        "estimates are at most those of orthogonal features, below those of independent ones.",
         "statistics",
         smoke=("d16.r32000/default/normal",),
         dtypes=("float32",),

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kernelproof.reference.approximate.lsh import (
     HashedAttention,
-    attend_allowed,
     chunks_of,
     hash_tokens,
-    with_lone,
 )
 from kernelproof.spec.contracts.attention.mutants import (
     ROUNDING_MUTANTS,
@@ -23,54 +21,12 @@ from kernelproof.spec.contracts.attention.mutants import (
     outputs_of,
 )
 from kernelproof.spec.contracts.lsh.margin import shortened
+from kernelproof.spec.contracts.lsh.steps import Steps, attended, pairs_allowed, with_steps
 from kernelproof.spec.language import Model, Outputs, mutants
 from kernelproof.spec.rounding import DTYPES
 
 Array = npt.NDArray[Any]
 Options = Mapping[str, Any]
-
-
-class _Steps(NamedTuple):
-    """The steps of the algorithm, any of which may be wrong.
-
-    chunks: bucket and chunk, from buckets and half. near: which chunks a chunk sees, from how far
-    another is behind it, and how many there are. others: whom a token may attend to under causal,
-    from i, j. lone: what is added to the pairs of others.
-    """
-
-    buckets: Callable[[Array, Array], Array] = hash_tokens
-    chunks: Callable[[Array, int], tuple[Array, Array]] = chunks_of
-    near: Callable[[Array, Array], Array] = lambda behind, n: (behind == 0) | (behind == 1)
-    same: Callable[[Array], Array] = lambda bucket: bucket[..., :, None] == bucket[..., None, :]
-    others: Callable[[Array, Array, bool], Array] = lambda i, j, causal: j < i if causal else j != i
-    lone: Callable[[Array], Array] = with_lone
-
-
-def _steps(**wrong: Any) -> Model:
-    """The bug that takes these steps in another way."""
-    steps = _Steps(**wrong)
-
-    def model(reference: Any, x: Mapping[str, Any], options: Options) -> Outputs | None:
-        if not x["qk"].size:
-            return None
-        return outputs_of(_attended(x, options, _allowed(steps, x, options)))
-
-    return model
-
-
-def _allowed(steps: _Steps, x: Mapping[str, Any], options: Options) -> Array:
-    half, t = x["rotations"].shape[-1], x["qk"].shape[-2]
-    bucket, chunk = steps.chunks(steps.buckets(x["qk"], x["rotations"]), half)
-    behind = chunk[..., :, None] - chunk[..., None, :]
-    near = steps.same(bucket) & steps.near(behind, chunk.max(initial=0) + 1)
-    i, j = np.arange(t)[:, None], np.arange(t)
-    return steps.lone(near & steps.others(i, j, "causal" in options))
-
-
-def _attended(x: Mapping[str, Any], options: Options, allowed: Array) -> HashedAttention:
-    counted = options.get("duplicates") == "counted"
-    with np.errstate(all="ignore"):
-        return attend_allowed(x["qk"], x["v"], x["rotations"], allowed, counted)
 
 
 def _unstable(buckets: Array, half: int) -> tuple[Array, Array]:
@@ -114,10 +70,10 @@ def _rounds_apart(change: Callable[[Array, Array], Outputs]) -> Model:
     """The bug that joins the rounds wrongly; ``change`` gets out and lse of each, all in 0."""
 
     def model(reference: Any, x: Mapping[str, Any], options: Options) -> Outputs | None:
-        allowed = _allowed(_Steps(), x, options)
+        allowed = pairs_allowed(Steps(), x, options)
         if len(allowed) < 2:
             return None
-        each = [_attended(x, options, _lone_per_round(one[None])) for one in allowed]
+        each = [attended(x, options, _lone_per_round(one[None])) for one in allowed]
         return change(np.stack([e.out for e in each]), np.stack([e.lse for e in each]))
 
     return model
@@ -169,8 +125,8 @@ def _last_chunk_dropped(reference: Any, x: Mapping[str, Any], options: Options) 
         return None
     _, chunk = chunks_of(hash_tokens(x["qk"], x["rotations"]), half)
     left = chunk == t // size
-    allowed = _allowed(_Steps(), x, options) & ~left[..., None] & ~left[..., None, :]
-    return outputs_of(_attended(x, options, allowed))
+    allowed = pairs_allowed(Steps(), x, options) & ~left[..., None] & ~left[..., None, :]
+    return outputs_of(attended(x, options, allowed))
 
 
 def _next_seen(i: Array, j: Array, causal: bool) -> Array:
@@ -207,47 +163,49 @@ LSH_MUTANTS = (
             ),
             "hash-of-one-round": (
                 "every round has the buckets of the first",
-                _steps(buckets=_of_first_round),
+                with_steps(buckets=_of_first_round),
             ),
             "hash-in-bfloat16": (
                 "x R is rounded to bfloat16 before argmax",
-                _steps(buckets=_in_bfloat16),
+                with_steps(buckets=_in_bfloat16),
             ),
             "hash-without-signs": (
                 "argmax is of x R alone: half of the buckets",
-                _steps(buckets=_without_signs),
+                with_steps(buckets=_without_signs),
             ),
             "hash-halves-swapped": (
                 "argmax is of [-x R; x R]: buckets are sorted in another order",
-                _steps(buckets=_halves_swapped),
+                with_steps(buckets=_halves_swapped),
             ),
             "sort-unstable": (
                 "within a bucket tokens are not sorted by position",
-                _steps(chunks=_unstable),
+                with_steps(chunks=_unstable),
             ),
             "not-sorted": (
                 "chunks are cut of the tokens as they come",
-                _steps(chunks=_sorted_by_position),
+                with_steps(chunks=_sorted_by_position),
             ),
             "chunks-half-as-long": (
                 "a chunk is as long as a bucket, not twice",
-                _steps(chunks=_half_chunks),
+                with_steps(chunks=_half_chunks),
             ),
             "chunks-ignored": (
                 "all of a bucket attend to each other, however long it is",
-                _steps(near=lambda behind, n: behind == behind),
+                with_steps(near=lambda behind, n: behind == behind),
             ),
             "no-look-back": (
                 "a chunk sees itself alone",
-                _steps(near=lambda behind, n: behind == 0),
+                with_steps(near=lambda behind, n: behind == 0),
             ),
             "look-ahead": (
                 "a chunk sees the one behind it, too",
-                _steps(near=lambda behind, n: abs(behind) <= 1),
+                with_steps(near=lambda behind, n: abs(behind) <= 1),
             ),
             "look-back-wraps": (
                 "the first chunk sees the last one",
-                _steps(near=lambda behind, n: (behind == 0) | (behind == 1) | (behind == 1 - n)),
+                with_steps(
+                    near=lambda behind, n: (behind == 0) | (behind == 1) | (behind == 1 - n)
+                ),
             ),
             "last-chunk-dropped": (
                 "a last chunk that is not whole is left out",
@@ -255,24 +213,24 @@ LSH_MUTANTS = (
             ),
             "bucket-ignored": (
                 "a chunk attends to all that it sees, whatever their buckets",
-                _steps(same=lambda bucket: np.ones((*bucket.shape, bucket.shape[-1]), bool)),
+                with_steps(same=lambda bucket: np.ones((*bucket.shape, bucket.shape[-1]), bool)),
             ),
             "self-allowed": (
                 "every token attends to itself, too",
-                _steps(others=lambda i, j, causal: j <= i if causal else (i == i) & (j == j)),
+                with_steps(others=lambda i, j, causal: j <= i if causal else (i == i) & (j == j)),
             ),
             "self-forbidden": (
                 "a token that is alone attends to nothing",
-                _steps(lone=lambda others: others),
+                with_steps(lone=lambda others: others),
             ),
             "self-per-round": (
                 "a token attends to itself in each round in which it is alone",
-                _steps(lone=_lone_per_round),
+                with_steps(lone=_lone_per_round),
             ),
             "causal-ignored": ("causal is ignored", changed_options(causal=None)),
             "causal-sees-next": (
                 "causal is off by one: j <= i + 1",
-                _steps(others=_next_seen),
+                with_steps(others=_next_seen),
             ),
             "rounds-averaged": (
                 "the result is the plain mean of those of the rounds",
