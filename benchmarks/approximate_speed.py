@@ -44,6 +44,7 @@ HEADS, D = 8, 64
 BUCKET, ROUNDS = 64, 4
 FEATURES, RANK = 256, 256
 SIZES = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
+NAMES = ("lsh", "performer", "performer, causal", "linformer")
 CLAIMED_FROM = 4096
 """Sizes from which on a package must not be faster."""
 DENSE_UP_TO = 16384
@@ -62,6 +63,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
     parser.add_argument("--patience", type=float, default=120, help=PATIENCE)
+    parser.add_argument("--algorithms", nargs="*", default=NAMES, choices=NAMES)
     parser.add_argument("--json", help="write the numbers to this file")
     given = parser.parse_args()
     # who needs more fails, and not the machine
@@ -69,19 +71,26 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (free, free))
     threads = torch.get_num_threads()
     print(f"torch {torch.__version__}, {threads} threads, float32, {HEADS} heads of {D}")
+    print(f"memory for a run: {free / 2**30:.1f} GiB")
     print("     t  algorithm          of                 s  / ours     CPU s  / ours  rounds")
-    for runs in algorithms(min(SIZES)).values():
+    for runs in algorithms(min(SIZES)).values():  # what the first call of each prepares
         interleaved(runs, 1, given.patience)
     rows: list[dict[str, Any]] = []
+    about = {
+        "torch": torch.__version__,
+        "threads": threads,
+        "dtype": "float32",
+        "GiB": free / 2**30,
+    }
     for t in given.sizes:
-        for group, runs in algorithms(t).items():
+        for group in given.algorithms:
+            runs = algorithms(t)[group]
             for row in compared(interleaved(runs, given.rounds, given.patience)):
                 rows.append({"t": t, "algorithm": group, **row})
                 print(line(rows[-1]), flush=True)
-    if given.json:
-        about = {"torch": torch.__version__, "threads": threads, "dtype": "float32"}
-        with open(given.json, "w") as file:
-            json.dump({**about, "rows": rows}, file, indent=1)
+            if given.json:  # as it goes: the last rows take the longest
+                with open(given.json, "w") as file:
+                    json.dump({**about, "rows": rows}, file, indent=1)
     claimed = (r for r in rows if r["of"] == "package" and r["t"] >= CLAIMED_FROM and r["rounds"])
     return int(any(r["seconds / ours"] < 1 for r in claimed))
 

@@ -49,9 +49,11 @@ def _other_keys_between(point: Point) -> Posed:
 
 def _unit_values(point: Point) -> Posed:
     v = np.ones_like(point.inputs["v"])
+    weights = point.reference(**{**point.inputs, "v": v}, **point.options).weights
+    want = np.where(weights.any(-1, keepdims=True), v, 0).astype(EXTENDED)
 
     def agree(unit: Answer) -> Any:
-        yield Agreement(0, "out", unit["out"], Near(v.astype(EXTENDED), np.zeros(v.shape)))
+        yield Agreement(0, "out", unit["out"], Near(want, np.zeros(v.shape)))
 
     return Posed((changed(point, "V = 1", {}, v=v),), agree)
 
@@ -141,9 +143,10 @@ PERFORMER_PROPERTIES = (
     property_clause(
         "approximate",
         "unit-values",
-        "V = 1 gives 1: weights are divided by their sum, with nothing added to it.",
+        "V = 1 gives 1, or 0 to a query whose weights are all zero: weights are divided by their "
+        "sum, with nothing added to it.",
         Relation(_unit_values, ("kind", "causal")),
-        (_SMALL,),
+        (_SMALL, "b1.h1.t20.d16.r8/kind-relu+causal-top-left/opposite"),
         (_OTHER,),
     ),
     property_clause(
