@@ -46,7 +46,10 @@ LINFORMER_CLAUSES = (
         "approximate.shape.any",
         "No batch, head, coordinate or mixture is one too many.",
         "semantics",
-        smoke=("b3.h5.t20.d128.dv80.r130/default/normal",),
+        smoke=(
+            "b3.h5.t20.d96.dv80.r130/default/normal",
+            "b1.h1.t20.d96.r130/default/large-logit",
+        ),
     ),
     Clause(
         "approximate.softmax.wide",
