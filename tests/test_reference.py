@@ -456,6 +456,15 @@ def test_attention_through_features_is_the_mean_of_values_by_products_of_phi(kin
     assert worst_ratio("approximate.performer", record, {"out": exact}, wide) <= 1
 
 
+def test_a_query_whose_weights_of_relu_are_all_zero_has_out_0():
+    # one feature: queries -1, 1, 1 meet keys -1, -1, 4
+    q, k = (np.array(x)[None, None, :, None] for x in ([-1.0, 1.0, 1.0], [-1.0, -1.0, 4.0]))
+    v, features = np.array([5.0, 6.0, 7.0])[None, None, :, None], np.ones((1, 1))
+    assert performer(q, k, v, features, kind="relu").out.ravel().tolist() == [0, 7, 7]
+    causal = performer(q, k, v, features, kind="relu", causal="top-left")
+    assert causal.out.ravel().tolist() == [0, 0, 7]
+
+
 @WIDE
 @pytest.mark.parametrize("scale", [None, -0.3])
 def test_projected_attention_is_attention_over_mixtures_of_keys_and_values(scale, wide):
