@@ -9,7 +9,7 @@ from kernelproof.conformance.capabilities import Capabilities
 from kernelproof.conformance.meters.counts import Counts
 from kernelproof.conformance.verdict import Verdict
 from kernelproof.spec.domain import Case
-from kernelproof.spec.language import Clause, Metric, Program, Step
+from kernelproof.spec.language import Clause, Formula, Metric, Program, Step
 
 _ARITHMETIC: tuple[Metric, ...] = ("flops", "exps", "operations", "additions")
 
@@ -156,16 +156,23 @@ class CostJudgement:
             # torch's operators have no tiles to waste anything on
             words = f", {costs.of_operators}" if costs.of_operators else ""
             return own, f"{slack:g} times the closed form{words}"
-        widest = x.with_tiles(**costs.widest_tiles(x))
-        # a row is rescaled once per tile, and key tiles may be as narrow as 16
-        rescales = 17 / 16 if metric == "exps" else 1.0
-        cap = costs.cap(x) if metric == "traffic" else int(form(widest) * slack * rescales)
+        cap = costs.cap(x) if metric == "traffic" else self._most(form)
         if self._tiles and own <= cap:
             return own, f"{slack:g} times the closed form {self._words_of_tiles()}"
         if metric == "traffic" and not self._counts.launches:
             cap += BOOKKEEPING
         hint = "" if self._tiles or not costs.tiles else "; tiles=... names yours"
         return cap, f"what {self._implementation.spec.name} allows whatever the tiles{hint}"
+
+    def _most(self, form: Formula) -> int:
+        """What is allowed whatever the tiles: wide ones waste most on padding; of what is made once
+        per tile, the best may have more."""
+        x, costs = self._sizes, self._costs
+        chosen = filter(None, (costs.widest_tiles(x), costs.best_tiles(x)))
+        most = max((form(x.with_tiles(**tiles)) for tiles in chosen), default=form(x))
+        # a row is rescaled once per tile, and key tiles may be as narrow as 16
+        rescales = 17 / 16 if self._metric == "exps" else 1.0
+        return int(most * SLACK[self._metric] * rescales)
 
     def _words_of_tiles(self) -> str:
         """The tiles that the closed form is of, those assumed among them."""
