@@ -160,19 +160,22 @@ class CostJudgement:
             # torch's operators have no tiles to waste anything on
             words = f", {costs.of_operators}" if costs.of_operators else ""
             return own, f"{slack:g} times the closed form{words}"
-        if metric == "traffic":
-            cap = costs.cap(x)
-        else:
-            extremes = filter(None, (costs.widest_tiles, costs.narrowest_tiles))
-            most = max(form(x.with_tiles(**tiles(x))) for tiles in extremes)
-            # a row is rescaled once per tile, and key tiles may be as narrow as 16
-            cap = int(most * slack * (17 / 16 if metric == "exps" else 1.0))
+        cap = costs.cap(x) if metric == "traffic" else self._most(form)
         if self._tiles and own <= cap:
             return own, f"{slack:g} times the closed form {self._words_of_tiles()}"
         if metric == "traffic" and not self.counts.launches:
             cap += BOOKKEEPING
         hint = "" if self._tiles or not costs.tiles else "; tiles=... names yours"
         return cap, f"what {self._implementation.spec.name} allows whatever the tiles{hint}"
+
+    def _most(self, form: Formula) -> int:
+        """What is allowed whatever the tiles: wide ones waste most on padding, narrow ones repeat
+        most of what is made once per tile."""
+        extremes = filter(None, (self._costs.widest_tiles, self._costs.narrowest_tiles))
+        most = max(form(self._sizes.with_tiles(**tiles(self._sizes))) for tiles in extremes)
+        # a row is rescaled once per tile, and key tiles may be as narrow as 16
+        rescales = 17 / 16 if self._metric == "exps" else 1.0
+        return int(most * SLACK[self._metric] * rescales)
 
     def _words_of_tiles(self) -> str:
         """The tiles that the closed form is of, those assumed among them."""

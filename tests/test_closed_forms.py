@@ -20,6 +20,7 @@ from kernelproof.spec.contracts.attention.costs import (
     row_blocks,
     visited_tiles,
 )
+from kernelproof.spec.contracts.performer.costs import CHUNK
 from kernelproof.spec.language import ON_CHIP, WORKSPACE, Sizes
 
 FLASH, SHARED = load_spec("attention.flash").costs, load_spec("attention.grouped_query").costs
@@ -579,16 +580,17 @@ def test_features_take_a_dot_product_and_a_subtraction_per_pair_of_rows_of_a_blo
 
 @FEW
 @given(*[st.integers(1, 2)] * 2, st.integers(0, 150), *[st.integers(1, 9)] * 3, st.booleans())
-def test_attention_through_features_takes_a_state_and_under_causal_chunks_of_64(
+def test_attention_through_features_takes_a_state_and_under_causal_chunks(
     b, h, t, d, dv, r, causal
 ):
     options = {"causal": "top-left"} if causal else {}
-    x = Sizes({"b": b, "h": h, "t": t, "d": d, "dv": dv, "r": r}, options)
+    axes = {"b": b, "h": h, "t": t, "d": d, "dv": dv, "r": r}
+    x = Sizes(axes, options, 4)
     flops = 0
     for i in range(t):
         flops += 2 * 2 * r * d  # W x of its query and its key
         flops += 2 * 2 * r * (dv + 1)  # into the state, and out of it
-        same = [j for j in range(t) if causal and i // 64 == j // 64]
+        same = [j for j in range(t) if causal and i // CHUNK == j // CHUNK]
         flops += len(same) * 2 * (r + dv + 1)
     assert PERFORMER.flops(x) == b * h * flops
     assert PERFORMER.exps(x) == 2 * b * h * t * r
