@@ -25,6 +25,12 @@ _SEMANTICS = (
         ],
     ),
     Clause(
+        "approximate.hash.many",
+        "There may be as many buckets as tokens, and more than a byte counts.",
+        "semantics",
+        smoke=["b1.h1.t160.d16.rounds2.half150/default/normal"],
+    ),
+    Clause(
         "approximate.sort",
         "Tokens are sorted by bucket, and by position within one: equal tokens keep their order.",
         "semantics",
@@ -81,7 +87,7 @@ _SEMANTICS = (
         "approximate.rounds",
         "Any number of rounds, each with its own rotation, allows the union of their pairs.",
         "semantics",
-        smoke=[f"b1.h1.t30.d32.rounds{n}.half3/default/large-logit" for n in (1, 3, 8)],
+        smoke=[f"b1.h1.t30.d32.rounds{n}.half3/default/large-logit" for n in (1, 3, 9)],
         core=[f"b1.h2.t48.d32.rounds{n}.half4/causal-top-left/normal" for n in (2, 4)],
     ),
     Clause(
@@ -101,7 +107,15 @@ _SEMANTICS = (
         smoke=[
             "b1.h2.t40.d24.dv40.rounds2.half3/default/large-logit",
             "b1.h2.t40.d64.dv16.rounds2.half3/default/heavy-tailed",
+            "b1.h2.t40.d16.rounds1.half2/default/faint",
         ],
+    ),
+    Clause(
+        "approximate.softmax.wide",
+        "Logits beyond any exponential stay finite: what the largest of a row is, the others are "
+        "relative to.",
+        "semantics",
+        smoke=["b1.h1.t40.d32.rounds2.half3/default/huge"],
     ),
     Clause(
         "approximate.shape.ragged",

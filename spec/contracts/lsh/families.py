@@ -76,6 +76,14 @@ def _clustered(rng: Rng, shape: tuple[int, ...]) -> Array:
     return np.asarray(8 * (near + 0.5 * rng.standard_normal(shape)))
 
 
+def _huge(rng: Rng, shape: tuple[int, ...]) -> Array:
+    return 128 * _clustered(rng, shape)
+
+
+def _faint(rng: Rng, shape: tuple[int, ...]) -> Array:
+    return rng.standard_normal(shape) * 2.0**-9
+
+
 def _repeated(rng: Rng, shape: tuple[int, ...]) -> Array:
     """Token i is that of number i mod 3: its bucket holds a third of all tokens, at least."""
     return np.asarray(rng.standard_normal((*shape[:2], 3, shape[-1])))[
@@ -163,6 +171,14 @@ FAMILIES = families(
         ),
     },
     coherent={
+        "huge": (
+            "four clusters with logits of 700, beyond any exponential",
+            with_margin(_huge, _normal),
+        ),
+        "faint": (
+            "tokens of length sqrt(d) / 512, which are as long as any once they are keys",
+            with_margin(_faint, _normal),
+        ),
         "repeated": (
             "three tokens, again and again: their positions alone order them",
             with_margin(_repeated, _normal),

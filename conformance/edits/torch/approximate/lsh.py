@@ -10,6 +10,8 @@ _SORT = "key, order = bucket.add_(head, alpha=2 * half).to(torch.int32).sort(sta
 _NEVER = "places == own if causal is None else places >= own"
 _APART = "key.remainder_(4 * half)"
 _BEFORE = '[] if duplicates == "counted" else codes'
+_LENGTH = "length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)"
+_TOP = "top = _finite(scores.amax(-1, keepdim=True))"
 _SCALE = "length.mul_(math.sqrt(d) * LN_2)"
 _CODES = "    codes: list[Tensor] = []\n"
 _ALLOWED = "_allowed(code.index_select(0, seen), len(never))"
@@ -25,6 +27,10 @@ VALUES = wrong_values(
         "hash-in-bfloat16": (
             "x R is rounded to bfloat16 before argmax",
             ("turned = x @ rotation", "turned = (x @ rotation).bfloat16()"),
+        ),
+        "buckets-in-a-byte": (
+            "a bucket is a number of 8 bits",
+            (_HASHED, "hash_tokens(x, rotation).to(torch.int8).long()"),
         ),
         "hash-without-signs": (
             "argmax is of x R alone: half of the buckets",
@@ -70,6 +76,14 @@ VALUES = wrong_values(
         "keys-not-normalised": (
             "keys are the tokens, not of length 1",
             (_SCALE, "(math.sqrt(d) * LN_2)"),
+        ),
+        "length-held-up": (
+            "a key's length is 0.1 at least, lest it divide by zero",
+            (_LENGTH, f"{_LENGTH}.clamp(min=0.1)"),
+        ),
+        "no-max-subtraction": (
+            "the largest logit of a row is not subtracted before exp",
+            (_TOP, "top = torch.zeros_like(scores[..., :1])"),
         ),
         "scale-missing": ("does not scale the logits", (_SCALE, "length.mul_(LN_2)")),
         "lse-in-log2": ("lse is a base-2 logarithm", ("lse).mul_(LN_2)", "lse)")),
