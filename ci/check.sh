@@ -23,9 +23,16 @@ tested=$?
 
 base=${KERNELPROOF_BASE:-}
 if [ -z "$base" ] && [ "${GITHUB_EVENT_NAME:-}" = pull_request ]; then
-    # what is checked out is the merge of the change into its base, which is the first parent
     git rev-parse --quiet --verify "HEAD^1" >/dev/null || git fetch --quiet --deepen=1 origin
-    base=$(git rev-parse --verify "HEAD^1") || exit 9
+    if git rev-parse --quiet --verify "HEAD^2" >/dev/null; then
+        # what is checked out is the merge of the change into its base, which is the first parent
+        base=$(git rev-parse --verify "HEAD^1")
+    else
+        # the change itself: it left its base where their histories meet, however long ago
+        git fetch --quiet --unshallow origin 2>/dev/null || true
+        git fetch --quiet origin "${GITHUB_BASE_REF:?wanted the branch that the change is for}" || exit 9
+        base=$(git merge-base FETCH_HEAD HEAD) || exit 9
+    fi
 elif [ -z "$base" ]; then
     base=${CI_MERGE_REQUEST_DIFF_BASE_SHA:-}
 fi

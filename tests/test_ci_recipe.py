@@ -109,6 +109,25 @@ def test_a_pull_request_is_compared_with_the_first_parent_of_its_merge(place: Pl
     assert f"--base {base}" in place.called()[1]
 
 
+def test_a_change_that_is_checked_out_itself_is_compared_with_where_it_left_its_base(
+    place: Place, tmp_path: Path
+) -> None:
+    base = place.git("rev-parse", "HEAD")
+    place.git("checkout", "-q", "-b", "change")
+    place.commit("two")
+    place.commit("three")
+    place.git("checkout", "-q", "main")
+    place.git("commit", "-q", "--allow-empty", "-m", "meanwhile")
+    clone = tmp_path / "clone"
+    place.git("clone", "-q", "--depth", "1", "-b", "change", f"file://{place.folder}", str(clone))
+    place.stand_in("kernelproof", judging(0, 0))
+    place.folder = clone
+    event = {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_BASE_REF": "main"}
+    ran = place.run("check.sh", KERNELPROOF_TARGETS="a.py", **event)
+    assert ran.returncode == 0, ran.stderr
+    assert f"--base {base}" in place.called()[1]
+
+
 def test_a_shallow_clone_fetches_the_base_that_it_lacks(place: Place, tmp_path: Path) -> None:
     base = place.git("rev-parse", "HEAD")
     place.commit("two")
