@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 
 import pytest
 import typer
-from gating import CASE, JUDGED, TODAY, Forged, Repo, make_repo, products
+from gating import CASE, JUDGED, TODAY, Forged, Repo, make_repo, products, result
 
 from kernelproof.conformance import cli
 from kernelproof.conformance.regression.decision import Rule
@@ -14,8 +14,10 @@ from kernelproof.conformance.regression.gate import judge
 from kernelproof.conformance.regression.outcome import Policy
 from kernelproof.conformance.regression.revisions import Repository
 from kernelproof.conformance.regression.sides import Asked, SetupFailed
+from kernelproof.conformance.regression.timed import Reading
 from kernelproof.conformance.regression.verdicts import Word
 from kernelproof.conformance.suite import UsageError
+from kernelproof.conformance.verdict import Verdict
 
 OPTIONS = {"tier": "smoke", "seed": "0", "timeout": 60, "import_timeout": 60, "memory": 8}
 OPTIONS |= {"cases": [CASE, JUDGED], "backends": ["cpu"]}
@@ -172,7 +174,41 @@ def test_a_target_that_is_new_has_no_baseline_and_one_that_is_gone_is_missing(tm
     made.commit()
     assert gate(made, "old.py").code == 8
     fresh = gate(made, "new.py")
-    assert ({f.word for f in fresh.findings}, fresh.code) == ({Word.NO_BASELINE}, 0)
+    assert ({f.word for f in fresh.findings}, fresh.code) == ({Word.NO_BASELINE}, 8)
+
+
+class OneBadProcess(Forged):
+    """A stopwatch whose first process of base gets it wrong."""
+
+    def time(self, side, planned):
+        first = side.name not in {name for name, _ in self.asked}
+        readings = super().time(side, planned)
+        if side.name == "base" and first:
+            failed = result(verdict=Verdict.CRASH, message="out of memory")
+            return [Reading(None, failed) for _ in readings]
+        return readings
+
+
+def test_one_bad_process_of_base_is_inconclusive(tmp_path):
+    made = make_repo(tmp_path)
+    made.commit(kernels=products(mine="a @ b"))
+    made.write(kernels=products(mine="(a @ b)"))
+    run = gate(made, "kernels.py", stopwatch=OneBadProcess())
+    (found,) = (f for f in run.findings if f.series.metric == "time")
+    assert (found.word, found.reason) == (Word.INCONCLUSIVE, "base: crash: out of memory")
+    assert run.code == 7
+
+
+def test_a_worse_error_of_what_was_timed_is_more_whatever_the_time_says(tmp_path):
+    made = make_repo(tmp_path)
+    made.commit(kernels=products(mine="a @ b"))
+    made.write(kernels=products(mine="(a @ b)"))
+    run = gate(made, "kernels.py", stopwatch=Forged(errors={"mine": 0.6}))
+    found = {f.series.metric: f for f in run.findings if f.word is not Word.PASS}
+    assert {m: (f.word, f.base, f.head) for m, f in found.items()} == {
+        "error": (Word.MORE, 0.2, 0.6)
+    }
+    assert run.code == 1
 
 
 @pytest.mark.parametrize("broken", ["base", "head"])
@@ -187,7 +223,7 @@ def test_a_side_that_cannot_be_imported_is_told(tmp_path, broken):
         assert "ValueError: no GPU" in run.failing[0].message
         assert {f.word for f in run.findings} == {Word.VOID}
     else:
-        assert run.code == 0
+        assert run.code == 9
         assert any("base cannot be compared with" in note for note in run.notes)
         assert {f.word for f in run.findings} == {Word.NO_BASELINE}
 

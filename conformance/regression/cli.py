@@ -68,7 +68,8 @@ def gate(
         str | None,
         typer.Option(
             metavar="WORDS",
-            help="Verdicts that fail, or none. Default: failing,more,slower,missing,inconclusive.",
+            help="Verdicts that fail, or none. Default: failing,more,slower,missing,"
+            "void,inconclusive.",
         ),
     ] = None,
     path: Annotated[

@@ -76,6 +76,7 @@ def judge(
         times.processes if times else 0,
         started,
         str(asked.options.get("seed", "0")),
+        tuple(sides["base"].unloaded),
     )
 
 

@@ -117,6 +117,7 @@ class Side:
 
     def open(self, *, anyway: bool = False) -> None:
         """Make the suite, if any target exists here, or ``anyway``. Raises UsageError."""
+        self.current.mkdir(parents=True, exist_ok=True)  # git keeps no folder without files
         there = [text for text in self._asked.targets if anyway or self._has(text)]
         if not there:
             return
@@ -137,6 +138,12 @@ class Side:
         planned, outside = self.suite.plan()
         self.outside += [result for result in outside if result.check in COMPARED]
         return [each for each in planned if each.clause.check in COMPARED]
+
+    @property
+    def unloaded(self) -> list[str]:
+        """Why targets cannot be loaded, a sentence for each."""
+        found = (r for r in self.results if r.check == "registration" and r.verdict.failing)
+        return [result.message for result in found]
 
     def check_origins(self) -> None:
         """Raise UsageError where a module came from elsewhere: what is installed would be compared
