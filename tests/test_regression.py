@@ -167,11 +167,33 @@ def test_the_run_fails_and_leaves_the_repository_as_it_was(ran, repo):
     assert repo.git("status", "--porcelain") == "M kernels.py"
 
 
+def test_a_file_that_was_renamed_is_compared_with_what_it_was(tmp_path):
+    made = make_repo(tmp_path)
+    (tmp_path / "deep").mkdir()
+    made.commit(**{"deep/kernels": products(mine="a @ b")})
+    made.git("mv", "deep/kernels.py", "flash.py")
+    made.commit(flash=products(mine="a.clone() @ b"))
+    run = gate(made, "flash.py")
+    assert (run.code, Word.NO_BASELINE in run.counts) == (1, False)
+    assert {f.series.metric for f in run.findings if f.word is Word.MORE} == {"traffic", "memory"}
+
+
+def test_a_target_in_a_submodule_is_told_how_to_be_checked_out(tmp_path):
+    library, made = make_repo(tmp_path / "library"), make_repo(tmp_path / "work")
+    library.commit(kernels=products(mine="a @ b"))
+    local = ("-c", "protocol.file.allow=always")
+    made.git(*local, "submodule", "--quiet", "add", str(library.folder), "lib")
+    made.commit()
+    made.commit(other="")
+    with pytest.raises(UsageError, match=r"lies in a submodule.*--setup 'git submodule update"):
+        gate(made, "lib/kernels.py")
+
+
 def test_a_target_that_is_new_has_no_baseline_and_one_that_is_gone_is_missing(tmp_path):
     made = make_repo(tmp_path)
     made.commit(old=products(mine="a @ b"))
-    made.git("mv", "old.py", "new.py")
-    made.commit()
+    (tmp_path / "old.py").unlink()
+    made.commit(new=f"{products(mine='(a) @ (b)')}{'# another file' * 50}")
     assert gate(made, "old.py").code == 8
     fresh = gate(made, "new.py")
     assert ({f.word for f in fresh.findings}, fresh.code) == ({Word.NO_BASELINE}, 8)
@@ -282,6 +304,10 @@ def asking(tmp_path, monkeypatch, capsys):
 MISTAKES = {
     "no target": ([], "gate wants targets: files or modules of this repository"),
     "a file that does not exist": (["gone.py"], "target gone.py: gone.py does not exist"),
+    "a file that does not exist beside one": (
+        ["kernels.py", "typo.py"],
+        "target typo.py: typo.py does not exist, neither on base nor on head",
+    ),
     "a file outside": (["/etc/x.py"], "target /etc/x.py lies outside the repository"),
     "an unknown base": (["kernels.py", "--base", "v9"], "--base v9: "),
     "an unknown head": (["kernels.py", "--head", "v9"], "has no such commit"),

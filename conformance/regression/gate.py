@@ -17,7 +17,13 @@ from kernelproof.conformance.regression.findings import (
 )
 from kernelproof.conformance.regression.outcome import Outcome, Policy, severity
 from kernelproof.conformance.regression.revisions import Repository, Revision
-from kernelproof.conformance.regression.sides import Asked, Side, check_selections, in_turns
+from kernelproof.conformance.regression.sides import (
+    Asked,
+    Side,
+    check_selections,
+    check_targets,
+    in_turns,
+)
 from kernelproof.conformance.regression.timed import Stopwatch, measure_times
 from kernelproof.conformance.suite import UsageError
 
@@ -42,13 +48,14 @@ def judge(
         # entries are read before anything is measured: a typing error is known at once
         entries, settled = read_accepted(folders[1]), _settled(folders[0])
         sides = {
-            name: Side(name, revision, folder, asked)
-            for name, revision, folder in zip(("base", "head"), revisions, folders, strict=True)
+            "base": Side("base", base, folders[0], asked, repository.renamed(base, head)),
+            "head": Side("head", head, folders[1], asked),
         }
         for side in sides.values():
             stack.callback(side.close)
             side.set_up()
             side.open()
+        check_targets(list(sides.values()), asked, repository.root)
         check_selections(list(sides.values()))
         _check_all(sides, say)
         unchanged = _unchanged(sides, repository.differing(base, head), asked.setup is not None)

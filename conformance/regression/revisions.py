@@ -154,6 +154,12 @@ class Repository:
         """Files that differ between two revisions, relative to the root."""
         return self._differing(base.tree, head.tree)
 
+    def renamed(self, base: Revision, head: Revision) -> dict[str, str]:
+        """Files that head has under another name, by that name what base calls them."""
+        words = ("--find-renames", "--diff-filter=R", "--name-status", "-z", base.tree, head.tree)
+        fields = _git(self.root, "diff", *words).split("\0")
+        return dict(zip(fields[2::3], fields[1::3], strict=False))
+
     def _differing(self, one: str, other: str) -> list[str]:
         found = _git(self.root, "diff", "--name-only", "--no-renames", "-z", one, other)
         return [name for name in found.split("\0") if name]

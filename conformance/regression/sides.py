@@ -78,11 +78,22 @@ def is_file(place: str) -> bool:
 
 
 class Side:
-    """A checked-out revision and the suite on those targets that it has."""
+    """A checked-out revision and the suite on those targets that it has.
 
-    def __init__(self, name: str, revision: Revision, folder: Path, asked: Asked) -> None:
+    renamed: files that had another name here, by the name that they have now; both are relative to
+        the repository.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        revision: Revision,
+        folder: Path,
+        asked: Asked,
+        renamed: Mapping[str, str] | None = None,
+    ) -> None:
         self.name, self.revision, self.folder = name, revision, folder
-        self._asked = asked
+        self._asked, self._renamed = asked, renamed or {}
         self.results: list[Result] = []
         self.outside: list[Result] = []
         self.numbers: dict[str, int] = {}
@@ -115,20 +126,40 @@ class Side:
                 f"({self.revision.words})\n{last}",
             )
 
-    def open(self, *, anyway: bool = False) -> None:
-        """Make the suite, if any target exists here, or ``anyway``. Raises UsageError."""
+    def open(self) -> None:
+        """Make the suite, if any target exists here. Raises UsageError."""
         self.current.mkdir(parents=True, exist_ok=True)  # git keeps no folder without files
-        there = [text for text in self._asked.targets if anyway or self._has(text)]
+        names = {text: self._named_here(text) for text in self._asked.targets}
+        there = {text: name for text, name in names.items() if self.has(name)}
         if not there:
             return
         place = Place(self.folder, tuple(self.folder / path for path in self._asked.paths))
-        options = {**self._asked.options, "targets": there, "folder": self.current, "place": place}
+        options = {**self._asked.options, "targets": list(there.values()), "folder": self.current, "place": place}
         self.suite = Suite(Settings.read(options))
         self.numbers = {text: number for number, text in enumerate(there)}
 
-    def _has(self, text: str) -> bool:
-        place = text.rpartition(":")[0] if ":" in text else text
+    def has(self, text: str) -> bool:
+        """Whether a target can be here: a file is, and of a module its import tells."""
+        place = _place_of(text)
         return not is_file(place) or (self.current / place).is_file()
+
+    def has_any(self, text: str) -> bool:
+        """Whether a target can be here, under whatever name it had."""
+        return self.has(self._named_here(text))
+
+    def _named_here(self, text: str) -> str:
+        """A target with the name that its file has here. One that the user names by its own, too,
+        stays where it is."""
+        place = _place_of(text)
+        if self.has(text):
+            return text
+        now = os.path.normpath(self._asked.within / place)
+        if now not in self._renamed:
+            return text
+        old = os.path.relpath(self._renamed[now], self._asked.within)
+        if any(os.path.normpath(_place_of(other)) == old for other in self._asked.targets):
+            return text
+        return f"{old}{text.removeprefix(place)}"
 
     def plan(self) -> list[Planned]:
         """The checks to run; registrations and what is outside of claims are settled here."""
@@ -209,13 +240,35 @@ class SetupFailed(Exception):
         self.side = side
 
 
+def _place_of(text: str) -> str:
+    """The file or module of a target, without its callable."""
+    return text.rpartition(":")[0] if ":" in text else text
+
+
+def check_targets(sides: Sequence[Side], asked: Asked, root: Path) -> None:
+    """Raise UsageError where a target is on no side."""
+    for text in asked.targets:
+        if any(side.has_any(text) for side in sides):
+            continue
+        place = _place_of(text)
+        path = Path(os.path.normpath(root / asked.within / place))
+        inside = (each for each in path.parents if each != root and each.is_relative_to(root))
+        if any((folder / ".git").exists() for folder in inside):
+            raise UsageError(
+                f"target {text}: {place} lies in a submodule, which git checks out for neither "
+                "side: name --setup 'git submodule update --init --recursive'"
+            )
+        raise UsageError(
+            f"target {text}: {place} does not exist, neither on base nor on head (files that git "
+            "ignores are on no side; --setup COMMAND builds on both)"
+        )
+
+
 def check_selections(sides: Sequence[Side]) -> None:
     """Raise UsageError where no side has what the options select.
 
     What only one of them has is new, or missing.
     """
-    if all(side.suite is None for side in sides):
-        sides[-1].open(anyway=True)  # says which file does not exist
     errors = []
     for side in sides:
         try:
