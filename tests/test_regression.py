@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePath
 
 import pytest
@@ -269,6 +270,37 @@ def test_a_module_of_elsewhere_is_refused(tmp_path):
     made.write(other="# a change")
     with pytest.raises(UsageError, match=r"was not imported from the checked-out .*--path src"):
         gate(made, "kernelproof.impls.torch.matmul.tiled")
+
+
+def test_a_module_that_is_installed_from_the_repository_is_refused(tmp_path, monkeypatch):
+    made = make_repo(tmp_path)
+    (tmp_path / "src" / "lib").mkdir(parents=True)
+    text = products(mine="mul(a, b)")
+    lazily = text.replace("return", "from lib import mul\n    return")
+    made.commit(kernels=lazily, **{"src/lib/__init__": "def mul(a, b): return a @ b\n"})
+    made.write(**{"src/lib/__init__": "def mul(a, b): return a.clone() @ b\n"})
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "src"), prepend=os.pathsep)
+    with pytest.raises(UsageError, match=r"imports src/lib/__init__.py, which was not .*--path"):
+        gate(made, "kernels.py")
+    assert gate(made, "kernels.py", paths=("src",)).code == 1
+
+
+class Lazy(Forged):
+    """A stopwatch whose processes import a module that the checks did not."""
+
+    def time(self, side, planned):
+        side.keep_read(planned[0].implementation.target, ["fast.py"])
+        return super().time(side, planned)
+
+
+def test_what_is_imported_only_where_times_are_measured_is_code_that_changed(tmp_path):
+    made = make_repo(tmp_path)
+    made.commit(kernels=products(mine="a @ b"), fast="1")
+    made.write(fast="2")
+    slow = {"mine": 1.5}
+    run = gate(made, "kernels.py", stopwatch=Lazy(slow))
+    (found,) = (f for f in run.findings if f.series.metric == "time")
+    assert (found.word, found.control, run.code) == (Word.SLOWER, False, 1)
 
 
 def test_a_setup_that_fails_is_told_with_the_end_of_its_output(tmp_path):

@@ -149,8 +149,8 @@ def _explained(timed: Finding, exact: Sequence[Finding]) -> Finding:
 def with_verdicts(
     measured: Iterable[Measurement], findings: Iterable[Finding]
 ) -> list[Measurement]:
-    """Measurements with the gate's verdict on their series."""
-    words = {finding.series: str(finding.word) for finding in findings}
+    """Measurements with the gate's verdict on their series, and whether it was accepted."""
+    words = {f.series: f"{'accepted ' * bool(f.accepted)}{f.word}" for f in findings}
     return [replace(each, verdict=words.get(each.series, "")) for each in measured]
 
 

@@ -40,7 +40,8 @@ class Outcome:
     """What came out.
 
     failing: results of head that do not conform; of base those that did not. unloaded: why targets
-        of base cannot be loaded. problems: what is wrong with accepted entries. measurements: of both sides, to be kept.
+        of base cannot be loaded. problems: what is wrong with accepted entries. measurements: of
+        both sides, to be kept.
     """
 
     base: Revision

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from kernelproof.conformance.client import Place, WorkerFailure
+from kernelproof.conformance.client import Place, Worker, WorkerFailure
 from kernelproof.conformance.history.environment import device_identity, toolchain
 from kernelproof.conformance.history.measurement import Series
 from kernelproof.conformance.regression.counted import Called
@@ -80,8 +81,8 @@ def is_file(place: str) -> bool:
 class Side:
     """A checked-out revision and the suite on those targets that it has.
 
-    renamed: files that had another name here, by the name that they have now; both are relative to
-        the repository.
+    root: of the repository itself, with whatever is installed from it. renamed: files that had
+        another name here, by the name that they have now; both are relative to the repository.
     """
 
     def __init__(
@@ -89,11 +90,15 @@ class Side:
         name: str,
         revision: Revision,
         folder: Path,
+        root: Path,
         asked: Asked,
         renamed: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self.revision, self.folder = name, revision, folder
-        self._asked, self._renamed = asked, renamed or {}
+        self._asked, self._renamed, self._root = asked, renamed or {}, root
+        self._read: dict[int, set[str]] = defaultdict(set)
+        self._strays: dict[int, set[str]] = defaultdict(set)
+        self._unknown: set[int] = set()
         self.results: list[Result] = []
         self.outside: list[Result] = []
         self.numbers: dict[str, int] = {}
@@ -134,7 +139,12 @@ class Side:
         if not there:
             return
         place = Place(self.folder, tuple(self.folder / path for path in self._asked.paths))
-        options = {**self._asked.options, "targets": list(there.values()), "folder": self.current, "place": place}
+        options = {
+            **self._asked.options,
+            "targets": list(there.values()),
+            "folder": self.current,
+            "place": place,
+        }
         self.suite = Suite(Settings.read(options))
         self.numbers = {text: number for number, text in enumerate(there)}
 
@@ -184,11 +194,16 @@ class Side:
         for number, target in enumerate(self.suite.settings.targets):
             failed = "error" in self.suite.description[number]
             if target.module and not failed and not self._from_here(number, target.module):
-                raise UsageError(
-                    f"target {target.text} was not imported from the checked-out {self.name}, but "
-                    "from what is installed: name the folder that holds it with --path, as in "
-                    "--path src"
-                )
+                raise _not_from_here(f"target {target.text}", self.name)
+        self.check_strays()
+
+    def check_strays(self) -> None:
+        """Raise UsageError where a file that is checked out here was imported from the user's
+        repository instead, until now or by a worker that was looked into."""
+        for number, target in enumerate(self.suite.settings.targets if self.suite else ()):
+            for file in sorted(self._strays[number] | self._imported(number, self._root)):
+                if (self.folder / file).is_file():
+                    raise _not_from_here(f"target {target.text} imports {file}, which", self.name)
 
     def _from_here(self, number: int, module: str) -> bool:
         stem = module.replace(".", "/")
@@ -199,12 +214,28 @@ class Side:
 
     def imported(self, number: int) -> frozenset[str]:
         """Files of this revision that a target has imported; none if it cannot say."""
+        here = self._imported(number)
+        return here | self._read[number] if here and number not in self._unknown else frozenset()
+
+    def _imported(self, number: int, folder: Path | None = None) -> frozenset[str]:
         if self.suite is None:
             return frozenset()
         try:
-            return self.suite.imported(number)
+            return self.suite.imported(number, folder)
         except WorkerFailure:
             return frozenset()
+
+    def look_into(self, number: int, worker: Worker) -> None:
+        """Keep what a worker of its own has imported for a target, before it is closed."""
+        try:
+            self.keep_read(number, worker.imported())
+            self._strays[number].update(worker.imported(self._root))
+        except WorkerFailure:
+            self._unknown.add(number)
+
+    def keep_read(self, number: int, files: Iterable[str]) -> None:
+        """Keep files of this revision that a target has imported."""
+        self._read[number].update(files)
 
     def check(self, planned: Planned) -> None:
         """Run one check and keep its result."""
@@ -238,6 +269,13 @@ class SetupFailed(Exception):
     def __init__(self, side: str, message: str) -> None:
         super().__init__(message)
         self.side = side
+
+
+def _not_from_here(what: str, side: str) -> UsageError:
+    return UsageError(
+        f"{what} was not imported from the checked-out {side}, but from what is installed: name "
+        "the folder that holds it with --path, as in --path src"
+    )
 
 
 def _place_of(text: str) -> str:

@@ -29,7 +29,6 @@ WORDS = range(5)
 """Columns of words; the others are numbers."""
 
 
-
 @dataclass(frozen=True)
 class Row:
     """Series of one implementation and verdict, and of one metric where there is a change to tell;
