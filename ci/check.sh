@@ -14,6 +14,8 @@ targets=${KERNELPROOF_TARGETS:?wanted files or modules of kernels, as kernels/fl
 store=${KERNELPROOF_STORE:-.kernelproof}
 out=${KERNELPROOF_OUT:-kernelproof-out}
 mkdir -p "$out" "$store" || exit 9
+# reports are no part of what is compared
+[ -e "$out/.gitignore" ] || echo "*" >"$out/.gitignore" || exit 9
 
 # Words are split on purpose: several targets, several options.
 # shellcheck disable=SC2086

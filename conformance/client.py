@@ -84,7 +84,7 @@ class Worker:
     ) -> None:
         self._target, self._backend, self._limits, self._place = target, backend, limits, place
         self._process: _Process | None = None
-        self._loaded = False
+        self._loaded = self._restarted = False
         self._number = 0
         self._last: int | str | None = None
 
@@ -96,12 +96,16 @@ class Worker:
         self._loaded = "error" not in reply
         return reply
 
-    def imported(self) -> list[str]:
-        """Files of its folder from which it has imported anything, relative to that folder.
+    def imported(self, folder: Path | None = None) -> list[str]:
+        """Files of a folder, its current one by default, from which it has imported anything,
+        relative to that folder.
 
-        Raises WorkerFailure.
+        Raises WorkerFailure, also if it was started again: what it had imported is not known.
         """
-        reply, _ = self._ask({"kind": "imported"}, {}, self._limits.import_seconds)
+        if self._restarted:
+            raise WorkerFailure("crash", "was started again since its first import")
+        request = {"kind": "imported", "folder": str(folder) if folder else None}
+        reply, _ = self._ask(request, {}, self._limits.import_seconds)
         return [str(file) for file in reply.get("imported", ())]
 
     def run(
@@ -177,6 +181,7 @@ class Worker:
     def restart(self) -> None:
         """Bury the process and start the next one, which the next case finds started."""
         self.close()
+        self._restarted = True
         self.warm()
 
     def _running(self) -> _Process:

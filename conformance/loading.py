@@ -84,10 +84,20 @@ def _import(target: Mapping[str, Any]) -> ModuleType:
 
 
 def imported_files(folder: str) -> list[str]:
-    """Files below a folder that modules of this process were read from, relative to it."""
-    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    """Files below a folder that modules of this process were read from, relative to it.
+
+    Those of kernelproof, which judges, are no target's.
+    """
+    files = {
+        getattr(module, "__file__", None)
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] not in _OURS
+    }
     inside = {os.path.relpath(os.path.realpath(f), os.path.realpath(folder)) for f in files if f}
     return sorted(file for file in inside if not file.startswith(os.pardir))
+
+
+_OURS = ("__main__", "kernelproof")
 
 
 def first_line(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kernelproof.conformance.capabilities import BadRegistration, Capabilities
@@ -563,10 +564,11 @@ class Suite:
             if each:
                 each.close()
 
-    def imported(self, target: int) -> frozenset[str]:
-        """Files of its workers' folder that a target has imported until now."""
+    def imported(self, target: int, folder: Path | None = None) -> frozenset[str]:
+        """Files of a folder, its workers' by default, that a target has imported until now. Raises
+        WorkerFailure."""
         workers = [worker for (number, _), worker in self._workers.items() if number == target]
-        return frozenset(file for worker in workers for file in worker.imported())
+        return frozenset(file for worker in workers for file in worker.imported(folder))
 
     def _worker(self, target: int, backend: str) -> Worker:
         key = (target, backend)

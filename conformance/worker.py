@@ -128,7 +128,7 @@ class _Answers:
             assert self._series, "nothing was laid out"
             return self._series.time(request["rounds"], request["calls"], request["salt"])
         if kind == "imported":
-            return {"imported": imported_files(os.getcwd())}, {}
+            return {"imported": imported_files(request["folder"] or os.getcwd())}, {}
         return {"load": self._load, "lay": self._lay, "roofs": self._roofs}[kind](
             request, storages
         ), {}

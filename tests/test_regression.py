@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePath
 
 import pytest
 import typer
-from gating import CASE, JUDGED, TODAY, Forged, Repo, make_repo, products
+from gating import CASE, JUDGED, TODAY, Forged, Repo, make_repo, products, result
 
 from kernelproof.conformance import cli
 from kernelproof.conformance.regression.decision import Rule
@@ -14,8 +15,10 @@ from kernelproof.conformance.regression.gate import judge
 from kernelproof.conformance.regression.outcome import Policy
 from kernelproof.conformance.regression.revisions import Repository
 from kernelproof.conformance.regression.sides import Asked, SetupFailed
+from kernelproof.conformance.regression.timed import Reading
 from kernelproof.conformance.regression.verdicts import Word
 from kernelproof.conformance.suite import UsageError
+from kernelproof.conformance.verdict import Verdict
 
 OPTIONS = {"tier": "smoke", "seed": "0", "timeout": 60, "import_timeout": 60, "memory": 8}
 OPTIONS |= {"cases": [CASE, JUDGED], "backends": ["cpu"]}
@@ -165,14 +168,70 @@ def test_the_run_fails_and_leaves_the_repository_as_it_was(ran, repo):
     assert repo.git("status", "--porcelain") == "M kernels.py"
 
 
+def test_a_file_that_was_renamed_is_compared_with_what_it_was(tmp_path):
+    made = make_repo(tmp_path)
+    (tmp_path / "deep").mkdir()
+    made.commit(**{"deep/kernels": products(mine="a @ b")})
+    made.git("mv", "deep/kernels.py", "flash.py")
+    made.commit(flash=products(mine="a.clone() @ b"))
+    run = gate(made, "flash.py")
+    assert (run.code, Word.NO_BASELINE in run.counts) == (1, False)
+    assert {f.series.metric for f in run.findings if f.word is Word.MORE} == {"traffic", "memory"}
+
+
+def test_a_target_in_a_submodule_is_told_how_to_be_checked_out(tmp_path):
+    library, made = make_repo(tmp_path / "library"), make_repo(tmp_path / "work")
+    library.commit(kernels=products(mine="a @ b"))
+    local = ("-c", "protocol.file.allow=always")
+    made.git(*local, "submodule", "--quiet", "add", str(library.folder), "lib")
+    made.commit()
+    made.commit(other="")
+    with pytest.raises(UsageError, match=r"lies in a submodule.*--setup 'git submodule update"):
+        gate(made, "lib/kernels.py")
+
+
 def test_a_target_that_is_new_has_no_baseline_and_one_that_is_gone_is_missing(tmp_path):
     made = make_repo(tmp_path)
     made.commit(old=products(mine="a @ b"))
-    made.git("mv", "old.py", "new.py")
-    made.commit()
+    (tmp_path / "old.py").unlink()
+    made.commit(new=f"{products(mine='(a) @ (b)')}{'# another file' * 50}")
     assert gate(made, "old.py").code == 8
     fresh = gate(made, "new.py")
-    assert ({f.word for f in fresh.findings}, fresh.code) == ({Word.NO_BASELINE}, 0)
+    assert ({f.word for f in fresh.findings}, fresh.code) == ({Word.NO_BASELINE}, 8)
+
+
+class OneBadProcess(Forged):
+    """A stopwatch whose first process of base gets it wrong."""
+
+    def time(self, side, planned):
+        first = side.name not in {name for name, _ in self.asked}
+        readings = super().time(side, planned)
+        if side.name == "base" and first:
+            failed = result(verdict=Verdict.CRASH, message="out of memory")
+            return [Reading(None, failed) for _ in readings]
+        return readings
+
+
+def test_one_bad_process_of_base_is_inconclusive(tmp_path):
+    made = make_repo(tmp_path)
+    made.commit(kernels=products(mine="a @ b"))
+    made.write(kernels=products(mine="(a @ b)"))
+    run = gate(made, "kernels.py", stopwatch=OneBadProcess())
+    (found,) = (f for f in run.findings if f.series.metric == "time")
+    assert (found.word, found.reason) == (Word.INCONCLUSIVE, "base: crash: out of memory")
+    assert run.code == 7
+
+
+def test_a_worse_error_of_what_was_timed_is_more_whatever_the_time_says(tmp_path):
+    made = make_repo(tmp_path)
+    made.commit(kernels=products(mine="a @ b"))
+    made.write(kernels=products(mine="(a @ b)"))
+    run = gate(made, "kernels.py", stopwatch=Forged(errors={"mine": 0.6}))
+    found = {f.series.metric: f for f in run.findings if f.word is not Word.PASS}
+    assert {m: (f.word, f.base, f.head) for m, f in found.items()} == {
+        "error": (Word.MORE, 0.2, 0.6)
+    }
+    assert run.code == 1
 
 
 @pytest.mark.parametrize("broken", ["base", "head"])
@@ -187,7 +246,7 @@ def test_a_side_that_cannot_be_imported_is_told(tmp_path, broken):
         assert "ValueError: no GPU" in run.failing[0].message
         assert {f.word for f in run.findings} == {Word.VOID}
     else:
-        assert run.code == 0
+        assert run.code == 9
         assert any("base cannot be compared with" in note for note in run.notes)
         assert {f.word for f in run.findings} == {Word.NO_BASELINE}
 
@@ -211,6 +270,37 @@ def test_a_module_of_elsewhere_is_refused(tmp_path):
     made.write(other="# a change")
     with pytest.raises(UsageError, match=r"was not imported from the checked-out .*--path src"):
         gate(made, "kernelproof.impls.torch.matmul.tiled")
+
+
+def test_a_module_that_is_installed_from_the_repository_is_refused(tmp_path, monkeypatch):
+    made = make_repo(tmp_path)
+    (tmp_path / "src" / "lib").mkdir(parents=True)
+    text = products(mine="mul(a, b)")
+    lazily = text.replace("return", "from lib import mul\n    return")
+    made.commit(kernels=lazily, **{"src/lib/__init__": "def mul(a, b): return a @ b\n"})
+    made.write(**{"src/lib/__init__": "def mul(a, b): return a.clone() @ b\n"})
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "src"), prepend=os.pathsep)
+    with pytest.raises(UsageError, match=r"imports src/lib/__init__.py, which was not .*--path"):
+        gate(made, "kernels.py")
+    assert gate(made, "kernels.py", paths=("src",)).code == 1
+
+
+class Lazy(Forged):
+    """A stopwatch whose processes import a module that the checks did not."""
+
+    def time(self, side, planned):
+        side.keep_read(planned[0].implementation.target, ["fast.py"])
+        return super().time(side, planned)
+
+
+def test_what_is_imported_only_where_times_are_measured_is_code_that_changed(tmp_path):
+    made = make_repo(tmp_path)
+    made.commit(kernels=products(mine="a @ b"), fast="1")
+    made.write(fast="2")
+    slow = {"mine": 1.5}
+    run = gate(made, "kernels.py", stopwatch=Lazy(slow))
+    (found,) = (f for f in run.findings if f.series.metric == "time")
+    assert (found.word, found.control, run.code) == (Word.SLOWER, False, 1)
 
 
 def test_a_setup_that_fails_is_told_with_the_end_of_its_output(tmp_path):
@@ -246,6 +336,10 @@ def asking(tmp_path, monkeypatch, capsys):
 MISTAKES = {
     "no target": ([], "gate wants targets: files or modules of this repository"),
     "a file that does not exist": (["gone.py"], "target gone.py: gone.py does not exist"),
+    "a file that does not exist beside one": (
+        ["kernels.py", "typo.py"],
+        "target typo.py: typo.py does not exist, neither on base nor on head",
+    ),
     "a file outside": (["/etc/x.py"], "target /etc/x.py lies outside the repository"),
     "an unknown base": (["kernels.py", "--base", "v9"], "--base v9: "),
     "an unknown head": (["kernels.py", "--head", "v9"], "has no such commit"),

@@ -6,9 +6,11 @@ import datetime
 import tomllib
 
 import pytest
-from gating import TODAY, finding
+from gating import TODAY, finding, series
 
+from kernelproof.conformance.history.measurement import Measurement
 from kernelproof.conformance.regression.accepted import FILE, accept, read_accepted, suggest
+from kernelproof.conformance.regression.findings import with_verdicts
 from kernelproof.conformance.regression.verdicts import Word
 from kernelproof.conformance.suite import UsageError
 
@@ -43,6 +45,12 @@ def judged(folder, *findings, settled=(), today=TODAY):
 
 def test_without_a_file_nothing_is_accepted(tmp_path):
     assert judged(tmp_path, MORE) == ([""], [])
+
+
+def test_the_history_keeps_that_a_change_was_accepted():
+    measured = [Measurement(series(), 120.0), Measurement(series("flops"), 1.0)]
+    found = [finding(Word.MORE, accepted="padding"), finding(Word.PASS, "flops")]
+    assert [each.verdict for each in with_verdicts(measured, found)] == ["accepted more", "pass"]
 
 
 def test_an_entry_accepts_the_change_that_it_describes(tmp_path):

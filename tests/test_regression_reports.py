@@ -16,6 +16,7 @@ from kernelproof.conformance.history.store import Store
 from kernelproof.conformance.regression import github, markdown, terminal
 from kernelproof.conformance.regression.accepted import read_accepted
 from kernelproof.conformance.regression.document import document
+from kernelproof.conformance.regression.outcome import Policy
 from kernelproof.conformance.regression.publishing import Places, publish
 from kernelproof.conformance.regression.tables import headline
 from kernelproof.conformance.regression.verdicts import DEFAULT_POLICY, EXIT_CODES, SENTENCES, Word
@@ -115,12 +116,44 @@ def test_the_page_has_the_worst_first_and_ends_with_the_verdict():
         ([Word.PASS], "no regression: 1 of 1 series did not change"),
         ([Word.PASS, Word.LESS], "no regression: 1 of 2 series did not change (1 less)"),
         ([Word.INCONCLUSIVE], "inconclusive: 1 inconclusive; 0 of 1 series did not change"),
-        ([Word.MISSING], "missing: 1 missing; 0 of 1 series did not change"),
+        ([Word.LESS, Word.MISSING], "missing: 1 missing; 0 of 2 series did not change (1 less)"),
         ([], "nothing compared: 0 of 0 series did not change"),
+        ([Word.NO_BASELINE], "nothing compared: 0 of 1 series did not change (1 no-baseline)"),
     ],
 )
 def test_the_headline_says_how_the_run_ended(findings, sentence):
     assert headline(outcome(*map(finding, findings))) == sentence
+
+
+@pytest.mark.parametrize(
+    ("findings", "code"),
+    [
+        ([], 5),
+        ([Word.NO_BASELINE], 8),
+        ([Word.MISSING], 8),
+        ([Word.INCOMPARABLE], 7),
+        ([Word.VOID], 5),
+        ([Word.NO_BASELINE, Word.PASS], 0),
+    ],
+)
+def test_a_run_in_which_nothing_was_compared_never_passes_whatever_its_policy(findings, code):
+    run = outcome(*map(finding, findings), policy=Policy(fail_on=()))
+    assert run.code == code
+    assert ("no regression" in headline(run)) is (code == 0)
+
+
+def test_what_vanished_and_is_accepted_passes():
+    assert outcome(finding(Word.MISSING, accepted="superseded")).code == 0
+
+
+def test_a_base_that_cannot_be_loaded_is_no_verdict_on_head_but_hides_no_regression():
+    lost, more = finding(Word.NO_BASELINE, head=1.0), finding(Word.MORE, base=1.0, head=2.0)
+    run = outcome(lost, unloaded=("kernels.py cannot be imported",))
+    assert (run.code, headline(run)) == (
+        9,
+        "base cannot be loaded: 0 of 1 series did not change (1 no-baseline)",
+    )
+    assert outcome(lost, more, unloaded=("kernels.py cannot be imported",)).code == 1
 
 
 def test_a_failing_check_of_head_is_shown_as_the_suite_shows_it():

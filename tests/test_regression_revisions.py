@@ -73,6 +73,29 @@ def test_the_base_of_uncommitted_changes_is_the_last_commit(repo):
     assert (found.commit, found.why) == (repo.git("rev-parse", "HEAD"), "the last commit")
 
 
+def test_what_the_gate_writes_and_stray_files_do_not_make_the_last_commit_the_base(repo):
+    repo.commit(kernels="2")
+    before = repo.git("rev-parse", "HEAD~1")
+    store, report = repo.folder / ".kernelproof", repo.folder / "gate [1].json"
+    store.mkdir()
+    for file in (store / "run.parquet", report, repo.folder / "build.log"):
+        file.write_text("x")
+    repository = Repository(repo.folder)
+    head = repository.head(None, [store, report])
+    found = repository.base(None, head)
+    assert (found.commit, head.dirty) == (before, False)
+    assert repository.differing(found, head) == ["build.log", "kernels.py"]
+
+
+@pytest.mark.parametrize("name", ["new.py", "new.cu"])
+def test_a_new_source_is_a_change_that_is_compared_with_the_last_commit(repo, name):
+    last = repo.commit(kernels="2")
+    (repo.folder / name).write_text("3")
+    repository = Repository(repo.folder)
+    head = repository.head(None)
+    assert (head.dirty, repository.base(None, head).commit) == (True, last)
+
+
 def test_the_head_has_what_lies_in_the_working_tree_and_leaves_index_and_files_alone(repo):
     (repo.folder / ".gitignore").write_text("ignored.py\n")
     repo.commit(staged="1", gone="1")

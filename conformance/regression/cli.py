@@ -68,7 +68,8 @@ def gate(
         str | None,
         typer.Option(
             metavar="WORDS",
-            help="Verdicts that fail, or none. Default: failing,more,slower,missing,inconclusive.",
+            help="Verdicts that fail, or none. Default: failing,more,slower,missing,"
+            "void,inconclusive.",
         ),
     ] = None,
     path: Annotated[
@@ -153,7 +154,7 @@ def gate(
             setup,
             options,
         )
-        after = repository.head(head)
+        after = repository.head(head, places.written)
         before = repository.base(base, after)
         _say(f"base  {before.words}")
         _say(f"head  {after.words}")
@@ -190,11 +191,12 @@ def _policy(
     if processes < 5:
         raise UsageError(f"--processes {processes}: wanted 5 or more: fewer show no noise")
     usual, share = Rule(), read_share("--budget", budget, above=0)
-    # the screen lets through what the budget counts, in the same proportion as usual
+    # the screen lets through what the budget counts, in the same proportion as usual; what is
+    # detectable lies above the budget, so that a resolution of the budget suspects every series
     rule = Rule(
         budget=share,
         screen=usual.screen / usual.budget * share,
-        resolution=max(usual.resolution, share),
+        resolution=max(usual.resolution, usual.resolution / usual.budget * share),
         processes=processes,
     )
     return Policy(read_policy(fail_on), read_allowances(allow), rule, timed)

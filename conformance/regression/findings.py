@@ -60,7 +60,13 @@ def find(
     }
     results = {name: [*side.results, *side.outside] for name, side in sides.items()}
     found = compare(exact["base"], exact["head"], policy.allowances, results)
-    return found + [_explained(each, found) for each in _times_found(sides, times, policy)]
+    told = {(called(f.series), f.series.metric) for f in found if f.word is Word.MORE}
+    timed = [
+        _explained(each, found)
+        for each in _times_found(sides, times, policy)
+        if (called(each.series), each.series.metric) not in told
+    ]
+    return found + timed
 
 
 def _times_found(
@@ -71,16 +77,27 @@ def _times_found(
     for name, calls in times.alone.items():
         word = Word.MISSING if name == "base" else Word.NO_BASELINE
         for call in calls:
-            yield Finding(_time_series(sides[name], call), word, reason=f"timed on {name} alone")
+            series = _series(sides[name], call, "time")
+            yield Finding(series, word, reason=f"timed on {name} alone")
     for call in times.readings["head"]:
         found = Finding(
-            _time_series(sides["head"], call),
+            _series(sides["head"], call, "time"),
             Word.PASS,
             base=times.median("base", call),
             head=times.median("head", call),
             control=call in times.controls,
         )
-        yield _time_found(found, call, times, policy)
+        timed = _time_found(found, call, times, policy)
+        yield timed
+        # a speed-up that costs accuracy is told as one, and is void
+        if timed.word not in (Word.VOID, Word.FASTER) and _is_worse(call, times, policy):
+            yield Finding(
+                _series(sides["head"], call, "error"),
+                Word.MORE,
+                base=times.error("base", call),
+                head=times.error("head", call),
+                reason="of the outputs that were timed",
+            )
 
 
 def _time_found(found: Finding, call: Called, times: Times, policy: Policy) -> Finding:
@@ -89,7 +106,9 @@ def _time_found(found: Finding, call: Called, times: Times, policy: Policy) -> F
         return replace(found, word=Word.VOID, reason=f"{wrong.verdict}: {wrong.message}")
     if wrong := times.wrong("base", call):
         reason = f"base: {wrong.verdict}: {wrong.message}"
-        return replace(found, word=Word.NO_BASELINE, reason=reason)
+        # one bad process among good ones: base has a time, and it is not known
+        word = Word.NO_BASELINE if found.base is None else Word.INCONCLUSIVE
+        return replace(found, word=word, reason=reason)
     decision = times.decided[call]
     judged = replace(
         found,
@@ -98,12 +117,18 @@ def _time_found(found: Finding, call: Called, times: Times, policy: Policy) -> F
         interval=decision.interval,
         sees=decision.minimum_detectable_effect,
     )
-    before, now = times.error("base", call) or 0.0, times.error("head", call) or 0.0
-    allowed = policy.allowances.get("error", 0.0)
-    if judged.word is Word.FASTER and has_worse_error(now, before, allowed):
+    if judged.word is Word.FASTER and _is_worse(call, times, policy):
+        before, now = times.error("base", call) or 0.0, times.error("head", call) or 0.0
         reason = f"faster, but its error is {now:.3g} of the bound, on base {before:.3g}"
         return replace(judged, word=Word.VOID, reason=reason)
     return judged
+
+
+def _is_worse(call: Called, times: Times, policy: Policy) -> bool:
+    """Whether the outputs that were timed are less accurate on head; of one code they are not."""
+    before, now = times.error("base", call) or 0.0, times.error("head", call) or 0.0
+    allowed = policy.allowances.get("error", 0.0)
+    return call not in times.controls and has_worse_error(now, before, allowed)
 
 
 def _explained(timed: Finding, exact: Sequence[Finding]) -> Finding:
@@ -124,8 +149,8 @@ def _explained(timed: Finding, exact: Sequence[Finding]) -> Finding:
 def with_verdicts(
     measured: Iterable[Measurement], findings: Iterable[Finding]
 ) -> list[Measurement]:
-    """Measurements with the gate's verdict on their series."""
-    words = {finding.series: str(finding.word) for finding in findings}
+    """Measurements with the gate's verdict on their series, and whether it was accepted."""
+    words = {f.series: f"{'accepted ' * bool(f.accepted)}{f.word}" for f in findings}
     return [replace(each, verdict=words.get(each.series, "")) for each in measured]
 
 
@@ -137,10 +162,8 @@ def notes_on(
     before: Sequence[Result],
 ) -> Iterator[str]:
     """What a reader should know beside the verdicts."""
-    for side in sides.values():
-        for result in side.results:
-            if result.check == "registration" and result.verdict.failing and side.name == "base":
-                yield f"base cannot be compared with: {result.message}"
+    for sentence in sides["base"].unloaded:
+        yield f"base cannot be compared with: {sentence}"
     still = {_check_of(r) for r in failing}
     mended = sum(r.check != "registration" and _check_of(r) not in still for r in before)
     if mended:
@@ -173,6 +196,6 @@ def _check_of(result: Result) -> tuple[Called, str]:
     return called(result), result.check
 
 
-def _time_series(side: Side, call: Called) -> Series:
+def _series(side: Side, call: Called, metric: str) -> Series:
     assert side.suite is not None
-    return series_of(side.suite, call, "time")
+    return series_of(side.suite, call, metric)

@@ -17,7 +17,13 @@ from kernelproof.conformance.regression.findings import (
 )
 from kernelproof.conformance.regression.outcome import Outcome, Policy, severity
 from kernelproof.conformance.regression.revisions import Repository, Revision
-from kernelproof.conformance.regression.sides import Asked, Side, check_selections, in_turns
+from kernelproof.conformance.regression.sides import (
+    Asked,
+    Side,
+    check_selections,
+    check_targets,
+    in_turns,
+)
 from kernelproof.conformance.regression.timed import Stopwatch, measure_times
 from kernelproof.conformance.suite import UsageError
 
@@ -42,20 +48,30 @@ def judge(
         # entries are read before anything is measured: a typing error is known at once
         entries, settled = read_accepted(folders[1]), _settled(folders[0])
         sides = {
-            name: Side(name, revision, folder, asked)
-            for name, revision, folder in zip(("base", "head"), revisions, folders, strict=True)
+            name: Side(name, revision, folder, repository.root, asked, renamed)
+            for name, revision, folder, renamed in (
+                ("base", base, folders[0], repository.renamed(base, head)),
+                ("head", head, folders[1], {}),
+            )
         }
         for side in sides.values():
             stack.callback(side.close)
             side.set_up()
             side.open()
+        check_targets(list(sides.values()), asked, repository.root)
         check_selections(list(sides.values()))
         _check_all(sides, say)
-        unchanged = _unchanged(sides, repository.differing(base, head), asked.setup is not None)
+        differing, built = repository.differing(base, head), asked.setup is not None
+
+        def same_code() -> list[str]:
+            return _unchanged(sides, differing, built)
+
         times = None
         if policy.timed:
             seed = f"{base.tree} {head.tree}"
-            times = measure_times(sides, stopwatch, policy.rule, unchanged, say, seed)
+            times = measure_times(sides, stopwatch, policy.rule, same_code, say, seed)
+            _check_strays(sides)
+        unchanged = same_code()
         measured = {name: measured_on(side, times) for name, side in sides.items()}
     found = find(sides, measured, policy, times)
     judged, problems = accept(found, entries, settled, today)
@@ -76,6 +92,7 @@ def judge(
         times.processes if times else 0,
         started,
         str(asked.options.get("seed", "0")),
+        tuple(sides["base"].unloaded),
     )
 
 
@@ -89,6 +106,12 @@ def _check_all(sides: Mapping[str, Side], say: Callable[[str], None]) -> None:
         sides[name].check(planned)
         if number == total or number % _OFTEN == 0:
             say(f"checks: {number} of {total}, base and head in turns")
+    _check_strays(sides)
+
+
+def _check_strays(sides: Mapping[str, Side]) -> None:
+    for side in sides.values():
+        side.check_strays()
 
 
 _OFTEN = 50

@@ -13,7 +13,9 @@ from kernelproof.conformance.regression.revisions import Revision
 from kernelproof.conformance.regression.verdicts import (
     ALLOWANCES,
     DEFAULT_POLICY,
+    EXIT_INFRASTRUCTURE,
     EXIT_REGRESSION,
+    NOT_COMPARED,
     Finding,
     Word,
     exit_code,
@@ -37,8 +39,9 @@ class Policy:
 class Outcome:
     """What came out.
 
-    failing: results of head that do not conform; of base those that did not. problems: what is
-        wrong with accepted entries. measurements: of both sides, to be kept.
+    failing: results of head that do not conform; of base those that did not. unloaded: why targets
+        of base cannot be loaded. problems: what is wrong with accepted entries. measurements: of
+        both sides, to be kept.
     """
 
     base: Revision
@@ -53,6 +56,7 @@ class Outcome:
     processes: int
     started: datetime.datetime
     seed: str
+    unloaded: tuple[str, ...] = ()
 
     @property
     def code(self) -> int:
@@ -60,9 +64,21 @@ class Outcome:
         broken = self.failing and Word.FAILING in self.policy.fail_on
         if broken or self.problems:
             return EXIT_REGRESSION
-        if not self.findings and not self.failing:
-            return EXIT_NOTHING
-        return exit_code(self.findings, self.policy.fail_on)
+        code = exit_code(self.findings, self.policy.fail_on)
+        if self.unloaded and code != EXIT_REGRESSION:
+            return EXIT_INFRASTRUCTURE
+        return code or (0 if self.compared else self._code_of_nothing)
+
+    @property
+    def compared(self) -> bool:
+        """Whether any series was; one whose change is accepted counts as settled."""
+        return any(f.accepted or f.word not in NOT_COMPARED for f in self.findings)
+
+    @property
+    def _code_of_nothing(self) -> int:
+        """What was not compared is no pass, whatever the policy."""
+        silent = tuple(word for word in NOT_COMPARED if word is not Word.VOID)
+        return exit_code(self.findings, silent) or EXIT_NOTHING
 
     @property
     def counts(self) -> Counter[Word]:

@@ -24,6 +24,12 @@ class Places:
     markdown: str | None = None
     store: Path | None = None
 
+    @property
+    def written(self) -> list[Path]:
+        """All of them."""
+        named = (self.json, self.markdown, self.store)
+        return [Path(each) for each in named if each is not None]
+
     def check(self) -> None:
         """Raise UsageError, before anything is measured, where a file cannot be written."""
         record.check_writable(self.json)

@@ -10,13 +10,17 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import FrameType
 
 from kernelproof.conformance.suite import UsageError
 
 DEFAULT_BRANCHES = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
 """Where a change is expected to go, in the order in which they are tried."""
+
+SOURCES = (".py", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp")
+"""Of new files that git does not know, those that a target may read. A log or a report is no
+change: with it, what was committed would be compared with itself."""
 
 _SILENT = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 _NOBODY = {
@@ -35,7 +39,7 @@ class Revision:
     """A commit, and in words why this one.
 
     tree: what is checked out: the commit, or a snapshot of the files as they lie there.
-    dirty: whether these differ from the commit.
+    dirty: whether files that git knows differ there, or one of ``SOURCES`` is new.
     """
 
     commit: str
@@ -88,15 +92,26 @@ class Repository:
             f"with: {how}, or name one with --base"
         )
 
-    def head(self, named: str | None) -> Revision:
-        """A named revision, or the working tree as it is. Raises UsageError."""
+    def head(self, named: str | None, written: Sequence[Path] = ()) -> Revision:
+        """A named revision, or the working tree as it is. Raises UsageError.
+
+        written: files and folders that the gate itself writes; they are no part of the tree.
+        """
         if named is not None:
             return self._named("--head", named)
         commit = self._find("rev-parse", "--verify", "--quiet", "HEAD")
         if not commit:
             raise UsageError(f"{self.root} has no commit yet: wanted one to compare with")
-        tree = self._snapshot(commit)
-        return Revision(commit, "the working tree", tree, dirty=tree != commit)
+        tree = self._snapshot(commit, written)
+        return Revision(commit, "the working tree", tree, self._is_changed(commit, tree))
+
+    def _is_changed(self, commit: str, tree: str) -> bool:
+        """Whether a snapshot has more than a commit and stray files."""
+        unknown = _git(self.root, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
+        return any(
+            name not in unknown or PurePath(name).suffix in SOURCES
+            for name in self._differing(commit, tree)
+        )
 
     def _named(self, option: str, name: str) -> Revision:
         commit = self._find("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
@@ -107,9 +122,16 @@ class Repository:
             )
         return Revision(commit, f"{option} {name}", commit)
 
-    def _snapshot(self, commit: str) -> str:
-        """A commit of the files as they are, new ones included, ignored ones not; the commit
-        itself if nothing differs. Index and working tree stay as they are."""
+    def _snapshot(self, commit: str, written: Sequence[Path]) -> str:
+        """A commit of the files as they are, new ones included, ignored and ``written`` ones not;
+        the commit itself if nothing differs. Index and working tree stay as they are."""
+        own_root = self.root.resolve()
+        places = [place.resolve() for place in written]
+        left_out = [
+            f":(exclude,literal){place.relative_to(own_root)}"
+            for place in places
+            if place != own_root and place.is_relative_to(own_root)
+        ]
         index = self.root / _git(self.root, "rev-parse", "--git-path", "index")
         with tempfile.TemporaryDirectory(prefix="kernelproof-index-") as folder:
             own = Path(folder) / "index"
@@ -117,7 +139,7 @@ class Repository:
                 shutil.copy2(index, own)  # it knows which files have not changed
             variables = {"GIT_INDEX_FILE": str(own), **_NOBODY}
             try:
-                _git(self.root, "add", "--all", "--", ".", **variables)
+                _git(self.root, "add", "--all", "--", ".", *left_out, **variables)
                 tree = _git(self.root, "write-tree", **variables)
                 if tree == _git(self.root, "rev-parse", f"{commit}^{{tree}}"):
                     return commit
@@ -130,7 +152,16 @@ class Repository:
 
     def differing(self, base: Revision, head: Revision) -> list[str]:
         """Files that differ between two revisions, relative to the root."""
-        found = _git(self.root, "diff", "--name-only", "--no-renames", "-z", base.tree, head.tree)
+        return self._differing(base.tree, head.tree)
+
+    def renamed(self, base: Revision, head: Revision) -> dict[str, str]:
+        """Files that head has under another name, by that name what base calls them."""
+        words = ("--find-renames", "--diff-filter=R", "--name-status", "-z", base.tree, head.tree)
+        fields = _git(self.root, "diff", *words).split("\0")
+        return dict(zip(fields[2::3], fields[1::3], strict=False))
+
+    def _differing(self, one: str, other: str) -> list[str]:
+        found = _git(self.root, "diff", "--name-only", "--no-renames", "-z", one, other)
         return [name for name in found.split("\0") if name]
 
     def _find(self, *words: str) -> str:

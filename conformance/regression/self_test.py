@@ -91,6 +91,7 @@ def _sides(folder: Path, each: float) -> Iterator[tuple[str, Side]]:
             name,
             Revision("", "self-test", ""),
             own,
+            own,
             Asked(("kernel.py",), PurePath(), (), None, options),
         )
         side.open()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from kernelproof.conformance.client import Place, WorkerFailure
+from kernelproof.conformance.client import Place, Worker, WorkerFailure
 from kernelproof.conformance.history.environment import device_identity, toolchain
 from kernelproof.conformance.history.measurement import Series
 from kernelproof.conformance.regression.counted import Called
@@ -78,11 +79,26 @@ def is_file(place: str) -> bool:
 
 
 class Side:
-    """A checked-out revision and the suite on those targets that it has."""
+    """A checked-out revision and the suite on those targets that it has.
 
-    def __init__(self, name: str, revision: Revision, folder: Path, asked: Asked) -> None:
+    root: of the repository itself, with whatever is installed from it. renamed: files that had
+        another name here, by the name that they have now; both are relative to the repository.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        revision: Revision,
+        folder: Path,
+        root: Path,
+        asked: Asked,
+        renamed: Mapping[str, str] | None = None,
+    ) -> None:
         self.name, self.revision, self.folder = name, revision, folder
-        self._asked = asked
+        self._asked, self._renamed, self._root = asked, renamed or {}, root
+        self._read: dict[int, set[str]] = defaultdict(set)
+        self._strays: dict[int, set[str]] = defaultdict(set)
+        self._unknown: set[int] = set()
         self.results: list[Result] = []
         self.outside: list[Result] = []
         self.numbers: dict[str, int] = {}
@@ -115,19 +131,45 @@ class Side:
                 f"({self.revision.words})\n{last}",
             )
 
-    def open(self, *, anyway: bool = False) -> None:
-        """Make the suite, if any target exists here, or ``anyway``. Raises UsageError."""
-        there = [text for text in self._asked.targets if anyway or self._has(text)]
+    def open(self) -> None:
+        """Make the suite, if any target exists here. Raises UsageError."""
+        self.current.mkdir(parents=True, exist_ok=True)  # git keeps no folder without files
+        names = {text: self._named_here(text) for text in self._asked.targets}
+        there = {text: name for text, name in names.items() if self.has(name)}
         if not there:
             return
         place = Place(self.folder, tuple(self.folder / path for path in self._asked.paths))
-        options = {**self._asked.options, "targets": there, "folder": self.current, "place": place}
+        options = {
+            **self._asked.options,
+            "targets": list(there.values()),
+            "folder": self.current,
+            "place": place,
+        }
         self.suite = Suite(Settings.read(options))
         self.numbers = {text: number for number, text in enumerate(there)}
 
-    def _has(self, text: str) -> bool:
-        place = text.rpartition(":")[0] if ":" in text else text
+    def has(self, text: str) -> bool:
+        """Whether a target can be here: a file is, and of a module its import tells."""
+        place = _place_of(text)
         return not is_file(place) or (self.current / place).is_file()
+
+    def has_any(self, text: str) -> bool:
+        """Whether a target can be here, under whatever name it had."""
+        return self.has(self._named_here(text))
+
+    def _named_here(self, text: str) -> str:
+        """A target with the name that its file has here. One that the user names by its own, too,
+        stays where it is."""
+        place = _place_of(text)
+        if self.has(text):
+            return text
+        now = os.path.normpath(self._asked.within / place)
+        if now not in self._renamed:
+            return text
+        old = os.path.relpath(self._renamed[now], self._asked.within)
+        if any(os.path.normpath(_place_of(other)) == old for other in self._asked.targets):
+            return text
+        return f"{old}{text.removeprefix(place)}"
 
     def plan(self) -> list[Planned]:
         """The checks to run; registrations and what is outside of claims are settled here."""
@@ -138,6 +180,12 @@ class Side:
         self.outside += [result for result in outside if result.check in COMPARED]
         return [each for each in planned if each.clause.check in COMPARED]
 
+    @property
+    def unloaded(self) -> list[str]:
+        """Why targets cannot be loaded, a sentence for each."""
+        found = (r for r in self.results if r.check == "registration" and r.verdict.failing)
+        return [result.message for result in found]
+
     def check_origins(self) -> None:
         """Raise UsageError where a module came from elsewhere: what is installed would be compared
         with itself."""
@@ -146,11 +194,16 @@ class Side:
         for number, target in enumerate(self.suite.settings.targets):
             failed = "error" in self.suite.description[number]
             if target.module and not failed and not self._from_here(number, target.module):
-                raise UsageError(
-                    f"target {target.text} was not imported from the checked-out {self.name}, but "
-                    "from what is installed: name the folder that holds it with --path, as in "
-                    "--path src"
-                )
+                raise _not_from_here(f"target {target.text}", self.name)
+        self.check_strays()
+
+    def check_strays(self) -> None:
+        """Raise UsageError where a file that is checked out here was imported from the user's
+        repository instead, until now or by a worker that was looked into."""
+        for number, target in enumerate(self.suite.settings.targets if self.suite else ()):
+            for file in sorted(self._strays[number] | self._imported(number, self._root)):
+                if (self.folder / file).is_file():
+                    raise _not_from_here(f"target {target.text} imports {file}, which", self.name)
 
     def _from_here(self, number: int, module: str) -> bool:
         stem = module.replace(".", "/")
@@ -161,12 +214,28 @@ class Side:
 
     def imported(self, number: int) -> frozenset[str]:
         """Files of this revision that a target has imported; none if it cannot say."""
+        here = self._imported(number)
+        return here | self._read[number] if here and number not in self._unknown else frozenset()
+
+    def _imported(self, number: int, folder: Path | None = None) -> frozenset[str]:
         if self.suite is None:
             return frozenset()
         try:
-            return self.suite.imported(number)
+            return self.suite.imported(number, folder)
         except WorkerFailure:
             return frozenset()
+
+    def look_into(self, number: int, worker: Worker) -> None:
+        """Keep what a worker of its own has imported for a target, before it is closed."""
+        try:
+            self.keep_read(number, worker.imported())
+            self._strays[number].update(worker.imported(self._root))
+        except WorkerFailure:
+            self._unknown.add(number)
+
+    def keep_read(self, number: int, files: Iterable[str]) -> None:
+        """Keep files of this revision that a target has imported."""
+        self._read[number].update(files)
 
     def check(self, planned: Planned) -> None:
         """Run one check and keep its result."""
@@ -202,13 +271,42 @@ class SetupFailed(Exception):
         self.side = side
 
 
+def _not_from_here(what: str, side: str) -> UsageError:
+    return UsageError(
+        f"{what} was not imported from the checked-out {side}, but from what is installed: name "
+        "the folder that holds it with --path, as in --path src"
+    )
+
+
+def _place_of(text: str) -> str:
+    """The file or module of a target, without its callable."""
+    return text.rpartition(":")[0] if ":" in text else text
+
+
+def check_targets(sides: Sequence[Side], asked: Asked, root: Path) -> None:
+    """Raise UsageError where a target is on no side."""
+    for text in asked.targets:
+        if any(side.has_any(text) for side in sides):
+            continue
+        place = _place_of(text)
+        path = Path(os.path.normpath(root / asked.within / place))
+        inside = (each for each in path.parents if each != root and each.is_relative_to(root))
+        if any((folder / ".git").exists() for folder in inside):
+            raise UsageError(
+                f"target {text}: {place} lies in a submodule, which git checks out for neither "
+                "side: name --setup 'git submodule update --init --recursive'"
+            )
+        raise UsageError(
+            f"target {text}: {place} does not exist, neither on base nor on head (files that git "
+            "ignores are on no side; --setup COMMAND builds on both)"
+        )
+
+
 def check_selections(sides: Sequence[Side]) -> None:
     """Raise UsageError where no side has what the options select.
 
     What only one of them has is new, or missing.
     """
-    if all(side.suite is None for side in sides):
-        sides[-1].open(anyway=True)  # says which file does not exist
     errors = []
     for side in sides:
         try:

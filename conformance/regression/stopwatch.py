@@ -28,4 +28,5 @@ class Processes:
                 timed = side.suite.time(each, worker)
                 seconds, ratio = (None, None) if timed.void else (timed.median, timed.ratio)
                 readings.append(Reading(seconds, timed.result, ratio))
+            side.look_into(first.implementation.target, worker)
         return readings

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from kernelproof.conformance.history.measurement import METRICS
 from kernelproof.conformance.regression.accepted import ACCEPTABLE
 from kernelproof.conformance.regression.outcome import Outcome, severity
-from kernelproof.conformance.regression.verdicts import SENTENCES, Finding, Word
+from kernelproof.conformance.regression.verdicts import (
+    EXIT_INCONCLUSIVE,
+    EXIT_INFRASTRUCTURE,
+    EXIT_MISSING,
+    EXIT_REGRESSION,
+    NOT_COMPARED,
+    SENTENCES,
+    Finding,
+    Word,
+)
 from kernelproof.conformance.regression.wording import amount, percent, plural
 
 COLUMNS = (
@@ -18,10 +27,6 @@ COLUMNS = (
 )
 WORDS = range(5)
 """Columns of words; the others are numbers."""
-
-
-_WITHOUT_NUMBERS = (Word.MISSING, Word.NO_BASELINE, Word.VOID, Word.INCOMPARABLE)
-"""Verdicts on a call rather than on a metric: one row tells all of its metrics."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ def rows(findings: Iterable[Finding]) -> list[Row]:
     for each in sorted(findings, key=severity):
         series = each.series
         which = (series.spec, series.implementation, series.backend)
-        metric = "" if each.word in _WITHOUT_NUMBERS else series.metric
+        # these are verdicts on a call rather than on a metric: one row tells all of its metrics
+        metric = "" if each.word in NOT_COMPARED else series.metric
         key = (each.word, each.accepted, each.control, *which, metric)
         groups.setdefault(key, []).append(each)
     return [Row(group[0], tuple(group)) for group in groups.values()]
@@ -113,11 +119,18 @@ def headline(outcome: Outcome) -> str:
     accepted = sum(bool(f.accepted) for f in outcome.findings)
     others += [f"{accepted:,} accepted"] if accepted else []
     rest = f" ({', '.join(others)})" if others else ""
-    start = "regression" if outcome.code == 1 else _STARTS.get(outcome.code, "no regression")
+    start = _STARTS.get(outcome.code, "no regression")
+    if not failing and not outcome.compared and not outcome.unloaded:
+        start = "nothing compared"
     return f"{start}: {words}{passed:,} of {total:,} series did not change{rest}"
 
 
-_STARTS = {7: "inconclusive", 8: "missing", 5: "nothing compared"}
+_STARTS = {
+    EXIT_REGRESSION: "regression",
+    EXIT_INCONCLUSIVE: "inconclusive",
+    EXIT_MISSING: "missing",
+    EXIT_INFRASTRUCTURE: "base cannot be loaded",
+}
 
 
 def _noun(word: Word, count: int) -> str:

@@ -92,14 +92,15 @@ def measure_times(
     sides: Mapping[str, Side],
     stopwatch: Stopwatch,
     rule: Rule,
-    unchanged: Collection[str],
+    unchanged: Callable[[], Collection[str]],
     say: Callable[[str], None],
     seed: str,
 ) -> Times:
     """Time what both sides have, by ``rule``.
 
-    unchanged: targets, as the user wrote them, whose code is the same on both sides: they are
-    measured, for the noise that they show, and never suspected.
+    unchanged: says which targets, as the user wrote them, have the same code on both sides: they
+    are measured, for the noise that they show, and never suspected. It is asked when all were
+    timed once: some import more at larger shapes.
     """
     plans = {name: {call_of(p): p for p in stopwatch.plan(side)} for name, side in sides.items()}
     both = [call for call in plans["head"] if call in plans["base"]]
@@ -108,8 +109,9 @@ def measure_times(
         name: [call for call in plan if call not in both] for name, plan in plans.items()
     }
     bench = _Bench(sides, stopwatch, plans, times, say)
-    times.controls = frozenset(call for call in both if bench.target(call) in unchanged)
     bench.measure(both, rule.processes, f"{seed} screen")
+    same = unchanged()
+    times.controls = frozenset(call for call in both if bench.target(call) in same)
     judged = [call for call in times.right(both) if call not in times.controls]
     suspects = [judged[n] for n in screen(*_logarithms(times, judged), rule)]
     times.suspects = len(suspects)

@@ -57,7 +57,13 @@ EXIT_CODES: Mapping[Word, int] = {
 _BY_WEIGHT = (EXIT_REGRESSION, EXIT_MISSING, EXIT_INCONCLUSIVE)
 """Of several codes the first here wins: what is known to be bad, before what is not known."""
 
-DEFAULT_POLICY = (Word.FAILING, Word.MORE, Word.SLOWER, Word.MISSING, Word.INCONCLUSIVE)
+DEFAULT_POLICY = (
+    *(Word.FAILING, Word.MORE, Word.SLOWER),
+    *(Word.MISSING, Word.VOID, Word.INCONCLUSIVE),
+)
+
+NOT_COMPARED = (Word.MISSING, Word.VOID, Word.INCOMPARABLE, Word.NO_BASELINE)
+"""Verdicts on a series that has no two numbers to compare."""
 
 ALLOWANCES: Mapping[str, float] = {"error": 0.10}
 """By how much a metric may increase, relative to its base, if nothing else is said; else by 0."""
