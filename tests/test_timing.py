@@ -188,6 +188,8 @@ DECEIVERS = [
     ("raises_later", "crash", "in a timed call, whose inputs no call before had: raised"),
     ("slows_the_clock", "fail", "performance.clock"),
     ("slows_both_clocks", "fail", "performance.clock"),
+    ("stops_the_clock", "invalid", "malformed: a round of calls takes time"),
+    ("stops_it_at_times", "invalid", "malformed: a round of calls takes time"),
     ("works_after_return", "fail", "matmul.accuracy"),
     ("works_before_the_copy", "fail", "matmul.accuracy"),
     ("never_rests", "fail", "performance.after-return"),
@@ -204,7 +206,14 @@ def talkers(kernels: Path) -> Iterator[Suite]:
     suite.close()
 
 
-PATCHES = ("patches_time", "slows_the_clock", "slows_both_clocks", "works_before_the_copy")
+PATCHES = (
+    "patches_time",
+    "slows_the_clock",
+    "slows_both_clocks",
+    "stops_the_clock",
+    "stops_it_at_times",
+    "works_before_the_copy",
+)
 COUNTS = ("raises_later", "caches_by_address", "caches_by_shape_when_timed", "never_rests")
 
 

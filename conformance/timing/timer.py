@@ -218,8 +218,10 @@ class _Side:
             whole, self.clock = float(reply["whole"]), dict(reply["state"])
         except (LookupError, TypeError, ValueError) as error:
             raise BadReply(f"{type(error).__name__}: {error}") from None
-        if len(durations) != rounds or not all(0 <= d < math.inf for d in durations):
+        if len(durations) != rounds:
             raise BadReply(f"{len(durations)} durations of {rounds} rounds")
+        if not all(0 < seconds < math.inf for seconds in (*durations, whole)):
+            raise BadReply("a round of calls takes time: wanted finite seconds above 0 of each")
         sent = sum(array.nbytes for array in received.values())
         chunk = Chunk(durations, self.number, whole, wall, salt, sent)
         if keep:
