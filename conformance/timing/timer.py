@@ -248,6 +248,13 @@ class _Side:
         took = self.ask(2, keep=False).wall / 2
         self.rounds = max(1, round(seconds / QUESTIONS / 1.5 / max(took, 1e-9)))
 
+    def lay_as_many(self, number: int) -> None:
+        """Let a round have at least so many calls: the allocator reuses less where more is laid out
+        at once, and another worker that does so is compared with this one."""
+        if number > self.number:
+            self.rounds = max(1, round(self.rounds * self.number / number))
+            self.number = number
+
     def next(self) -> Chunk:
         """A question of a number of rounds that the worker cannot know beforehand."""
         return self.ask(self.rounds + secrets.randbelow(self.rounds + 1))
@@ -319,6 +326,7 @@ class Timer:
         try:
             worker.lay(draws.request, draws.storages)
             side.calibrate(draws.bytes, self._seconds)
+            trusted.lay_as_many(side.number)
             warm = self._take_turns(side, trusted)
             found = self._doubts(side, trusted, draws, planned)
         except BrokenCall:
