@@ -15,6 +15,7 @@ from kernelproof.conformance.client import Worker
 from kernelproof.conformance.suite import Settings, Suite, UsageError
 from kernelproof.conformance.timing import timer
 from kernelproof.conformance.timing.bracket import Chunk, disagreement, least_believed
+from kernelproof.conformance.timing.clocks import CudaClock
 from kernelproof.conformance.timing.fresh import time_once
 from kernelproof.conformance.timing.mixing import base_of, cut_of
 from kernelproof.conformance.timing.plan import PERFORMANCE, performance_plan
@@ -224,6 +225,33 @@ def test_a_doubt_about_a_clock_must_repeat_in_fresh_processes(
     timed = time_one(talkers, "honest")
     assert (timed.result.verdict, timed.void) == (verdict, verdict == "fail")
     assert (len(processes), told) == (2, [])
+
+
+def test_the_host_does_not_wait_between_the_flush_and_the_call():
+    did: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None: ...
+        def record(self) -> None:
+            did.append("event")
+
+        def synchronize(self) -> None:
+            did.append("end")
+
+        def elapsed_time(self, _: Event) -> float:
+            return 2.0
+
+    class Cache:
+        def zero_(self) -> None:
+            did.append("flush")
+
+    clock = object.__new__(CudaClock)
+    clock._flushed, clock._event = Cache(), Event  # type: ignore[assignment]
+    clock._wait = lambda: did.append("wait")
+    seconds, _ = clock.time([lambda: did.append("call")] * 2)
+    assert seconds == pytest.approx(4e-3, abs=1e-3)
+    once = [*["flush"] * 16, "event", "call", "event", "end", *["wait"] * 4]
+    assert did == ["wait", *once] * 2
 
 
 def test_more_operations_than_the_machine_makes_are_no_time():
