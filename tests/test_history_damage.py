@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -13,9 +14,9 @@ import pytest
 from recorded import run, series
 from test_history_store import flip
 
-from kernelproof.conformance.history import verification
+from kernelproof.conformance.history import cli, verification
 from kernelproof.conformance.history.schema import COLUMNS, SCHEMA_VERSION, VERSION_KEY
-from kernelproof.conformance.history.store import Store
+from kernelproof.conformance.history.store import Store, StoreError
 
 
 def cut(path: Path) -> None:
@@ -62,11 +63,26 @@ STRAY: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "notes.txt").write_text("mine"),
         "a stray file: wanted runs alone",
     ),
-    "a folder": (lambda folder: (folder / f"{'0' * 64}.parquet").mkdir(), "Is a directory"),
-    "a link to nothing": (
-        lambda folder: (folder / f"{'0' * 64}.parquet").symlink_to("gone"),
-        "No such file",
-    ),
+    "a folder": (lambda folder: (folder / f"{'0' * 64}.parquet").mkdir(), "it is a folder"),
+}
+
+
+def refuse_bytes(code: int) -> Callable[..., object]:
+    def refuse(path: Path) -> str:
+        raise OSError(code, os.strerror(code))
+
+    return refuse
+
+
+def want_memory(*_: object) -> object:
+    raise duckdb.OutOfMemoryException("Out of Memory Error: could not allocate block")
+
+
+PASSING: dict[str, tuple[str, Callable[..., object], str]] = {
+    "no descriptors": ("sha256_of", refuse_bytes(errno.EMFILE), "Too many open files"),
+    "no right": ("sha256_of", refuse_bytes(errno.EACCES), "Permission denied"),
+    "no answer": ("sha256_of", refuse_bytes(errno.EIO), "Input/output error"),
+    "no memory": ("_flaws", want_memory, "Out of Memory Error: could not allocate block"),
 }
 
 
@@ -108,6 +124,45 @@ def test_what_is_no_run_is_named_and_set_aside(three, what):
     assert reason in str(damage)
     assert not os.path.lexists(folder / "runs" / damage.name)
     assert os.path.lexists(folder / damage.place)
+
+
+@pytest.mark.parametrize("what", PASSING)
+def test_a_file_that_cannot_be_read_this_time_is_told_and_stays(three, monkeypatch, capsys, what):
+    folder, file = three
+    name, refuse, reason = PASSING[what]
+    index = folder / "cache" / "index.json"
+    index.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(verification, name, refuse)
+        store = Store(folder)
+        assert store.runs() == []
+        told = f"runs/{file.name} is left out: it cannot be read: {reason}"
+        assert told in [str(each) for each in store.damage]
+        assert cli.ending(store) == cli.EXIT_INFRASTRUCTURE
+        assert "delete" not in capsys.readouterr().err
+        assert Store(folder).verify().runs == 0
+    assert not (folder / "runs" / "damaged").exists()
+    store = Store(folder)
+    assert (store.damage, values(store)) == ([], [0, 1, 2])
+
+
+def test_a_link_whose_disk_is_away_stays(three):
+    folder, _ = three
+    link = folder / "runs" / f"{'0' * 64}.parquet"
+    link.symlink_to("gone")
+    store = Store(folder)
+    assert values(store) == [0, 1, 2]
+    (damage,) = store.damage
+    assert str(damage) == f"runs/{link.name} is left out: it cannot be read: {os.strerror(2)}"
+    assert link.is_symlink()
+
+
+def test_a_folder_of_runs_that_cannot_be_listed_is_an_error_of_the_store(three, monkeypatch):
+    folder, _ = three
+    monkeypatch.setattr(os, "scandir", refuse_bytes(errno.EMFILE))
+    for ask in (Store.runs, Store.verify, lambda store: store.damage):
+        with pytest.raises(StoreError, match=r"cannot be read: .*Too many open files"):
+            ask(Store(folder))
 
 
 def test_a_bit_that_flips_without_a_trace_is_found_by_verify(three, monkeypatch):

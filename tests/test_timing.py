@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kernelproof.conformance.client import Worker
 from kernelproof.conformance.suite import Settings, Suite, UsageError
-from kernelproof.conformance.timing.bracket import Chunk, disagreement
+from kernelproof.conformance.timing import timer
+from kernelproof.conformance.timing.bracket import Chunk, disagreement, least_believed
+from kernelproof.conformance.timing.clocks import CudaClock
 from kernelproof.conformance.timing.fresh import time_once
 from kernelproof.conformance.timing.mixing import base_of, cut_of
 from kernelproof.conformance.timing.plan import PERFORMANCE, performance_plan
@@ -144,8 +147,11 @@ def chunk(timed=0.1, whole=0.11, wall=0.115, calls=10):
     return Chunk((timed / calls,) * calls, 1, whole, wall, "salt")
 
 
+BRIEF = chunk(timed=0.01, whole=0.011, wall=0.015, calls=1)
+
+
 def test_clocks_that_agree_are_believed():
-    assert disagreement([chunk()] * 8, [chunk()] * 8) == ""
+    assert disagreement([chunk()] * 8, [chunk()] * 8, [BRIEF] * 8) == ""
 
 
 @pytest.mark.parametrize(
@@ -157,20 +163,95 @@ def test_clocks_that_agree_are_believed():
     ],
 )
 def test_a_clock_that_runs_otherwise_than_the_judges_is_seen(told):
-    assert "does it replace or stop a clock?" in disagreement([told] * 8, [chunk()] * 8)
+    found = disagreement([told] * 8, [chunk()] * 8, [BRIEF] * 8)
+    assert "does it replace or stop a clock?" in found
 
 
 def test_time_that_passes_beside_the_rounds_is_seen():
     hidden = chunk(timed=0.001, whole=0.11)
-    assert disagreement([hidden] * 8, [chunk()] * 8) == (
+    assert disagreement([hidden] * 8, [chunk()] * 8, [BRIEF] * 8) == (
         "80 calls are said to take 0.008 s, and 0.912 s passed beside them: laying out and copying "
-        "wants no more than 0.642 s"
+        "wants no more than 0.162 s"
     )
+
+
+QUIET = ((1e-2, 1e-4, 0.796), (1e-4, 1e-5, 0.76), (1e-4, 5e-5, 0.6), (1e-4, 1e-4, 0.4))
+
+
+@pytest.mark.parametrize(("call", "layout", "least"), QUIET)
+@pytest.mark.parametrize("way", [1e-4, 2e-2])
+def test_a_claim_is_believed_down_to_the_bound_that_is_stated(call, layout, least, way):
+    number = int(0.0625 / (call + layout)) + 1
+    brief = [Chunk((call,), 1, call, call + way, "salt")] * 5
+
+    def claiming(share: float) -> list[Chunk]:
+        whole = number * (call + layout)
+        return [Chunk((share * call,) * number, 1, whole, whole + way, "salt")] * 8
+
+    assert least_believed(claiming(1), claiming(1), brief) == pytest.approx(least, abs=1e-3)
+    assert disagreement(claiming(least + 0.002), claiming(1), brief) == ""
+    assert disagreement(claiming(least - 0.002), claiming(1), brief) != ""
+
+
+def test_a_machine_whose_answers_come_late_now_and_then_doubts_nobody():
+    rng = np.random.default_rng(5)
+
+    def asked(number: int, answers: int) -> list[Chunk]:
+        late = rng.exponential(5e-3, answers)
+        return [Chunk((1e-3,) * number, 1, 1.1e-3 * number, 1.1e-3 * number + s, "") for s in late]
+
+    found = [disagreement(asked(60, 8), asked(30, 8), asked(1, 8)) for _ in range(500)]
+    assert not any(found)
 
 
 def test_large_outputs_may_take_their_time_on_the_way():
     late = Chunk((0.01,), 1, 0.02, 0.4, "salt", sent=40 << 20)
-    assert disagreement([late], [chunk()]) == ""
+    assert disagreement([late], [chunk()], [BRIEF]) == ""
+
+
+@pytest.mark.parametrize(("doubts", "verdict"), [(2, "pass"), (3, "fail")])
+def test_a_doubt_about_a_clock_must_repeat_in_fresh_processes(
+    talkers, monkeypatch, doubts, verdict
+):
+    told, processes = ["it stands"] * doubts, []
+    restart = Worker.restart
+
+    def again(worker: Worker) -> None:
+        processes.append(worker)
+        restart(worker)
+
+    monkeypatch.setattr(Worker, "restart", again)
+    monkeypatch.setattr(timer, "disagreement", lambda *_: told.pop() if told else "")
+    timed = time_one(talkers, "honest")
+    assert (timed.result.verdict, timed.void) == (verdict, verdict == "fail")
+    assert (len(processes), told) == (2, [])
+
+
+def test_the_host_does_not_wait_between_the_flush_and_the_call():
+    did: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None: ...
+        def record(self) -> None:
+            did.append("event")
+
+        def synchronize(self) -> None:
+            did.append("end")
+
+        def elapsed_time(self, _: Event) -> float:
+            return 2.0
+
+    class Cache:
+        def zero_(self) -> None:
+            did.append("flush")
+
+    clock = object.__new__(CudaClock)
+    clock._flushed, clock._event = Cache(), Event  # type: ignore[assignment]
+    clock._wait = lambda: did.append("wait")
+    seconds, _ = clock.time([lambda: did.append("call")] * 2)
+    assert seconds == pytest.approx(4e-3, abs=1e-3)
+    once = [*["flush"] * 16, "event", "call", "event", "end", *["wait"] * 4]
+    assert did == ["wait", *once] * 2
 
 
 def test_more_operations_than_the_machine_makes_are_no_time():
@@ -188,6 +269,8 @@ DECEIVERS = [
     ("raises_later", "crash", "in a timed call, whose inputs no call before had: raised"),
     ("slows_the_clock", "fail", "performance.clock"),
     ("slows_both_clocks", "fail", "performance.clock"),
+    ("stops_the_clock", "invalid", "malformed: a round of calls takes time"),
+    ("stops_it_at_times", "invalid", "malformed: a round of calls takes time"),
     ("works_after_return", "fail", "matmul.accuracy"),
     ("works_before_the_copy", "fail", "matmul.accuracy"),
     ("never_rests", "fail", "performance.after-return"),
@@ -204,7 +287,14 @@ def talkers(kernels: Path) -> Iterator[Suite]:
     suite.close()
 
 
-PATCHES = ("patches_time", "slows_the_clock", "slows_both_clocks", "works_before_the_copy")
+PATCHES = (
+    "patches_time",
+    "slows_the_clock",
+    "slows_both_clocks",
+    "stops_the_clock",
+    "stops_it_at_times",
+    "works_before_the_copy",
+)
 COUNTS = ("raises_later", "caches_by_address", "caches_by_shape_when_timed", "never_rests")
 
 

@@ -80,11 +80,13 @@ def ending(store: Store) -> int:
         print(f"kernelproof: {store.folder / str(each)}", file=sys.stderr)
     if not store.damage:
         return 0
-    print(
-        "kernelproof: what is shown is without these files: put whole copies into "
-        f"{store.folder / 'runs'}, or delete them from runs/damaged to accept the loss",
-        file=sys.stderr,
+    lost = (
+        f"put whole copies into {store.folder / 'runs'}, or delete them from runs/damaged to "
+        "accept the loss"
     )
+    proven = [each.flaw.proven for each in store.damage]
+    which = f": {lost}" if all(proven) else f"; of those set aside, {lost}" if any(proven) else ""
+    print(f"kernelproof: what is shown is without these files{which}", file=sys.stderr)
     return EXIT_INFRASTRUCTURE
 
 

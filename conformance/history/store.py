@@ -31,6 +31,7 @@ from kernelproof.conformance.history.verification import (
     set_aside,
     sha256_of,
     stamp_of,
+    unread,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class StoreError(Exception):
 
 @dataclass(frozen=True)
 class Damage:
-    """A file among the runs that cannot be read. place: where it lies now, within the store."""
+    """A file that is not read as a run. place: where it lies now, within the store."""
 
     name: str
     place: str
@@ -260,13 +261,18 @@ class Store:
         """The rows that answer a question in SQL about ``measurements``. Raises StoreError."""
         import duckdb
 
-        try:
+        with self._telling():
             try:
                 return self.connect().execute(question, list(values)).fetchall()
             except duckdb.IOException:  # another process set a file aside, or emptied the cache
                 self._found = self._open = None
                 return self.connect().execute(question, list(values)).fetchall()
-        except duckdb.Error as error:
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except _failures() as error:
             raise StoreError(
                 f"the store {self.folder} cannot be read: {_reason(error)}; kernelproof history "
                 "verify names what is damaged"
@@ -292,19 +298,21 @@ class Store:
 
     def verify(self) -> Verification:
         """Read every file again, whatever is remembered of it; put back what is whole after all."""
-        restored = []
+        with self._telling():
+            restored, abandoned = list(self._restore()), list(self._clear_parts())
+            self._found, self._open = self._look(Index(), every_row=True), None
+        ((measurements,),) = self.ask("SELECT count(*) FROM measurements")
+        scan = self._found
+        back = [name for name in restored if name in set(scan.sound)]
+        return Verification(len(scan.sound), measurements, scan.damage, back, abandoned)
+
+    def _restore(self) -> Iterator[str]:
         for path in sorted(_files(self._damaged)):
             name = _original(path.name)
             if _flaw_of(path, name) is None and not (self._runs / name).exists():
                 with contextlib.suppress(OSError):
                     path.rename(self._runs / name)
-                    restored.append(name)
-        abandoned = list(self._clear_parts())
-        self._found, self._open = self._look(Index(), every_row=True), None
-        ((measurements,),) = self.ask("SELECT count(*) FROM measurements")
-        scan = self._found
-        back = [name for name in restored if name in set(scan.sound)]
-        return Verification(len(scan.sound), measurements, scan.damage, back, abandoned)
+                    yield name
 
     def _clear_parts(self) -> Iterator[str]:
         """Delete what writers left that died, by the clock of the disk on which it lies."""
@@ -319,7 +327,8 @@ class Store:
 
     def _scan(self) -> Scan:
         if self._found is None:
-            self._found = self._look(Index.read(self._cache / "index.json"))
+            with self._telling():
+                self._found = self._look(Index.read(self._cache / "index.json"))
         return self._found
 
     def _look(self, known: Index, *, every_row: bool = False) -> Scan:
@@ -334,9 +343,12 @@ class Store:
             unknown.append(path)
         stamps, flaws = {}, {}
         for path in unknown:
-            with contextlib.suppress(OSError):
+            try:
                 stamps[path] = stamp_of(path)  # before it is read: what changes later shows
-            if flaw := flaw_of_bytes(path):
+                flaw = flaw_of_bytes(path)
+            except OSError as error:
+                flaw = unread(error)
+            if flaw:
                 flaws[path] = flaw
         right = [path for path in unknown if path not in flaws]
         if right:
@@ -349,7 +361,9 @@ class Store:
 
     def _set_aside(self, flaws: dict[Path, Flaw]) -> Iterator[Damage]:
         for path, flaw in flaws.items():
-            place = path if flaw.newer else set_aside(path, self._damaged)
+            if not flaw.proven and not os.path.lexists(path):  # another process took it meanwhile
+                continue
+            place = set_aside(path, self._damaged) if flaw.proven else path
             yield Damage(path.name, str(place.relative_to(self.folder)), flaw)
 
     def _set_aside_before(self, verified: dict[str, Any]) -> Iterator[Damage]:
@@ -359,7 +373,7 @@ class Store:
             name = _original(path.name)
             if name not in verified:
                 flaw = _flaw_of(path, name) or Flaw(
-                    "it is whole: kernelproof history verify puts it back"
+                    "it is whole: kernelproof history verify puts it back", proven=False
                 )
                 yield Damage(name, str(path.relative_to(self.folder)), flaw)
 

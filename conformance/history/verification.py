@@ -26,11 +26,19 @@ has the same."""
 class Flaw:
     """Why a file cannot be read as a run.
 
-    newer: there is nothing wrong with it but that a later kernelproof wrote it.
+    proven: whether its content was read and is wrong. What could not be read this time, or is of a
+    later kernelproof, may be whole: nobody moves it or says that it can be deleted.
     """
 
     reason: str
-    newer: bool = False
+    proven: bool = True
+
+
+def unread(error: Exception) -> Flaw:
+    """Of a file that could not be read this time: for want of descriptors, memory, or a right, or
+    since the disk did not answer."""
+    words = error.strerror if isinstance(error, OSError) else None
+    return Flaw(f"it cannot be read: {words or str(error).splitlines()[0]}", proven=False)
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -52,8 +60,10 @@ def flaw_of_bytes(path: Path, name: str = "") -> Flaw | None:
         return Flaw("a stray file: wanted runs alone, each named by the sha256 of its bytes")
     try:
         found, size = sha256_of(path), path.stat().st_size
+    except IsADirectoryError:
+        return Flaw("it is a folder")
     except OSError as error:
-        return Flaw(f"it cannot be read: {error.strerror}")
+        return unread(error)
     if found == named[1]:
         return None
     return Flaw(
@@ -74,9 +84,12 @@ def flaws_of_content(
         return {}
     try:
         return _flaws(connection, paths, every_row)
-    except duckdb.Error as error:
+    except duckdb.InvalidInputException as error:  # DuckDB's word for content that is malformed
         if len(paths) == 1:
             return {paths[0]: Flaw(f"it is no Parquet file: {str(error).splitlines()[0]}")}
+    except duckdb.Error as error:
+        if len(paths) == 1:
+            return {paths[0]: unread(error)}
     # one unreadable file spoils the question for all: halves say which
     middle = len(paths) // 2
     return {
@@ -116,7 +129,7 @@ def _flaw(version: str | None, columns: Sequence[tuple[str, str]]) -> Flaw | Non
         return Flaw(
             f"its schema is {version}, and this kernelproof reads {SCHEMA_VERSION}: "
             "pip install --upgrade kernelproof",
-            newer=True,
+            proven=False,
         )
     wanted = {name: column.parquet for name, column in COLUMNS.items()}
     if dict(columns) == wanted and version == str(SCHEMA_VERSION):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -15,6 +16,10 @@ Call = Callable[[], Any]
 
 _now = time.perf_counter_ns
 """Bound before any target is imported: replacing it in ``time`` later changes nothing here."""
+
+
+_FLUSHES = 16
+"""Writes of an L2 cache: about 10 us each, longer together than Python takes to launch a kernel."""
 
 
 class Clock(Protocol):
@@ -53,8 +58,11 @@ class CudaClock:
     """CUDA events around every call, each on an L2 cache that holds nothing of its inputs.
 
     The cache is flushed by writing as many bytes as it has, no more: what a larger buffer would
-    flush beside it (the TLB) is no part of the claim. An event sees the current stream alone; what
-    other streams still do after the last event is waited for and added.
+    flush beside it (the TLB) is no part of the claim. It is written _FLUSHES times, and the host
+    does not wait for it: the device is busy while the host prepares the launch, so a kernel that is
+    shorter than its launch is timed as itself. An event sees the current stream alone; what other
+    streams still do after the last event is waited for and added. What they do before the flush
+    has ended, without waiting for the stream of their inputs, is not seen.
     """
 
     def __init__(self) -> None:
@@ -68,9 +76,10 @@ class CudaClock:
         seconds, result = 0.0, None
         with _collector_waits():
             for call in calls:
-                self._flushed.zero_()
-                self._wait()
                 start, end = self._event(enable_timing=True), self._event(enable_timing=True)
+                self._wait()  # what the inputs still take
+                for _ in range(_FLUSHES):
+                    self._flushed.zero_()
                 start.record()
                 result = call()
                 end.record()
@@ -79,12 +88,14 @@ class CudaClock:
         return seconds, result
 
     def _other_streams(self) -> float:
-        """Seconds until the whole device is idle; those of an idle one are none."""
-        start = _now()
-        self._wait()
-        first = _now()
-        self._wait()
-        return max(0.0, (2 * first - start - _now()) * 1e-9)
+        """Seconds until the whole device is idle, less those of waiting for an idle one: none on
+        average, and not none at least, where there are no other streams."""
+        waits = []
+        for _ in range(4):
+            start = _now()
+            self._wait()
+            waits.append((_now() - start) * 1e-9)
+        return waits[0] - statistics.median(waits[1:])
 
     def state(self) -> dict[str, Any]:
         """SM clock in MHz, temperature and throttle reasons, as far as the driver tells them."""

@@ -48,6 +48,10 @@ MOST_BYTES = 256 << 20
 """Bytes of inputs that are laid out for one round, at most: then it may be shorter."""
 QUESTIONS = 8
 """Into how many questions a budget is parted, about."""
+BRIEF = 5
+"""Questions of a single call to the trusted worker, at least."""
+AGAIN = 2
+"""Fresh processes in which a doubt about a clock must repeat before it counts as a failure."""
 VERIFIED = (2, 8)
 """Answers of a series whose outputs are verified: at least, and at most where its seconds allow."""
 AFTER = 0.1
@@ -203,13 +207,14 @@ class _Side:
     rounds: int = 1
     number: int = 1
     chunks: list[Chunk] = field(default_factory=list)
+    brief: list[Chunk] = field(default_factory=list)
     answers: list[tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=list)
     clock: dict[str, Any] = field(default_factory=dict)
 
-    def ask(self, rounds: int, *, keep: bool = True) -> Chunk:
+    def ask(self, rounds: int, number: int = 0, *, keep: bool = True) -> Chunk:
         """One question. Raises WorkerFailure, BadReply; BrokenCall where the call raised."""
-        salt = secrets.token_hex(8)
-        reply, received, wall = self.worker.time(rounds, self.number, salt)
+        salt, number = secrets.token_hex(8), number or self.number
+        reply, received, wall = self.worker.time(rounds, number, salt)
         if reply["runs"][0] and "raised" in reply["runs"][0][0]:
             self.answers = [(reply, received)]
             raise BrokenCall
@@ -218,10 +223,12 @@ class _Side:
             whole, self.clock = float(reply["whole"]), dict(reply["state"])
         except (LookupError, TypeError, ValueError) as error:
             raise BadReply(f"{type(error).__name__}: {error}") from None
-        if len(durations) != rounds or not all(0 <= d < math.inf for d in durations):
+        if len(durations) != rounds:
             raise BadReply(f"{len(durations)} durations of {rounds} rounds")
+        if not (math.isfinite(whole) and all(0 < seconds < math.inf for seconds in durations)):
+            raise BadReply("a round of calls takes time: wanted finite seconds above 0 of each")
         sent = sum(array.nbytes for array in received.values())
-        chunk = Chunk(durations, self.number, whole, wall, salt, sent)
+        chunk = Chunk(durations, number, whole, wall, salt, sent)
         if keep:
             self.chunks.append(chunk)
             self.answers.append((reply, received))
@@ -241,9 +248,20 @@ class _Side:
         took = self.ask(2, keep=False).wall / 2
         self.rounds = max(1, round(seconds / QUESTIONS / 1.5 / max(took, 1e-9)))
 
+    def lay_as_many(self, number: int) -> None:
+        """Let a round have at least so many calls: the allocator reuses less where more is laid out
+        at once, and another worker that does so is compared with this one."""
+        if number > self.number:
+            self.rounds = max(1, round(self.rounds * self.number / number))
+            self.number = number
+
     def next(self) -> Chunk:
         """A question of a number of rounds that the worker cannot know beforehand."""
         return self.ask(self.rounds + secrets.randbelow(self.rounds + 1))
+
+    def ask_briefly(self) -> None:
+        """A question of a single call: what questions take beside the calls."""
+        self.brief.append(self.ask(1, 1, keep=False))
 
     def times(self) -> list[float]:
         """Seconds of a call, of each round."""
@@ -271,7 +289,10 @@ class Timer:
         timed = Timed(planned, result)
         if result.verdict is Verdict.PASS:
             timed = self._measure(worker, timed)
-            if timed.result.clause == "performance.clock":  # the machine may have been away
+            for _ in range(AGAIN):
+                if timed.result.clause != "performance.clock":
+                    break
+                worker.restart()  # the machine may have been away, or this process unlucky
                 timed = self._measure(worker, replace(timed, result=result))
         seconds = time.perf_counter() - start
         return replace(timed, result=replace(timed.result, seconds=seconds))
@@ -305,6 +326,7 @@ class Timer:
         try:
             worker.lay(draws.request, draws.storages)
             side.calibrate(draws.bytes, self._seconds)
+            trusted.lay_as_many(side.number)
             warm = self._take_turns(side, trusted)
             found = self._doubts(side, trusted, draws, planned)
         except BrokenCall:
@@ -352,6 +374,7 @@ class Timer:
         while True:
             side.next()
             trusted.next()
+            trusted.ask_briefly()
             spent, chunks = time.perf_counter() - start, side.chunks
             if (
                 warm == 0
@@ -382,7 +405,9 @@ class Timer:
             found = self._verify(side, answer, draws, planned)
             if "verdict" in found:
                 return found
-        if words := disagreement(side.chunks, trusted.chunks):
+        while len(trusted.brief) < BRIEF:
+            trusted.ask_briefly()
+        if words := disagreement(side.chunks, trusted.chunks, trusted.brief):
             return _fails("performance.clock", words)
         return {}
 

@@ -92,6 +92,22 @@ def slows_both_clocks(a, b):
     return slow(a, b)
 
 
+@deceiver
+def stops_the_clock(a, b):
+    """Rounds take no time at all."""
+    clocks()[0]._now = lambda: 0
+    return slow(a, b)
+
+
+@deceiver
+def stops_it_at_times(a, b):
+    """Most rounds take none: their median is 0, and their sum is not."""
+    global calls
+    calls += 1
+    clocks()[0]._now = true_now if calls % 4 == 0 else lambda: 0
+    return slow(a, b)
+
+
 def patch_clock():
     clocks()[0]._now = slowed
 
