@@ -175,6 +175,17 @@ def test_a_target_that_is_new_has_no_baseline_and_one_that_is_gone_is_missing(tm
     assert ({f.word for f in fresh.findings}, fresh.code) == ({Word.NO_BASELINE}, 0)
 
 
+def test_a_less_accurate_kernel_that_declares_less_in_the_same_change_is_more(tmp_path):
+    made = make_repo(tmp_path)
+    made.commit(kernels=products(mine="a @ b"))
+    worse = products(mine="a @ b * 1.00001")
+    made.write(kernels=worse.replace('name="mine"', 'name="mine", precision="tf32"'))
+    run = gate(made, "kernels.py")
+    (found,) = (f for f in run.findings if f.series.metric == "error")
+    assert (found.word, found.change, run.code) == (Word.MORE, None, 1)
+    assert found.reason.startswith("declares tf32 ")
+
+
 @pytest.mark.parametrize("broken", ["base", "head"])
 def test_a_side_that_cannot_be_imported_is_told(tmp_path, broken):
     made = make_repo(tmp_path)

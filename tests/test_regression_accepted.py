@@ -73,6 +73,12 @@ def test_a_relative_entry_accepts_as_much_of_every_series(tmp_path):
     assert judged(folder, MORE, small, large)[0] == ["padding", "padding", ""]
 
 
+def test_a_share_accepts_no_looser_precision(tmp_path):
+    folder = written(tmp_path, {"metric": '"error"', "to": '"+20%"', "from": None, "device": '"*"'})
+    looser = finding(Word.MORE, "error", base=0.5, head=0.03, redeclared=True)
+    assert judged(folder, looser)[0] == [""]
+
+
 def test_an_entry_may_let_an_implementation_go(tmp_path):
     gone = [finding(Word.MISSING, metric, base=1.0) for metric in ("traffic", "flops", "time")]
     folder = written(tmp_path, {"to": '"missing"', "from": None, "metric": '"*"', "device": '"*"'})
@@ -167,10 +173,11 @@ def test_a_malformed_file_is_refused_with_its_line(tmp_path, text, sentence):
         [MORE, finding(Word.MORE, base=7.0, head=900.0, case_id="float32/m1.k1.n1/default/normal")],
         [finding(Word.MORE, base=0.0, head=1200.0, implementation='a "b" [c]')],
         [finding(Word.MORE, "error", base=0.25, head=0.75)],
+        [finding(Word.MORE, "error", base=0.5, head=0.03, redeclared=True)],
         [finding(Word.SLOWER, "time", base=1.0, head=1.05, effect=0.05, sees=0.03)],
         [finding(Word.MISSING, "traffic", base=1.0), finding(Word.MISSING, "flops", base=1.0)],
     ],
-    ids=["one", "several", "odd name", "error", "time", "vanished"],
+    ids=["one", "several", "odd name", "error", "precision", "time", "vanished"],
 )
 def test_a_suggested_entry_accepts_its_findings_once_it_has_a_reason(tmp_path, changes):
     text = suggest(changes, "0123456789abcdef", TODAY)

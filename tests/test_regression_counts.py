@@ -6,7 +6,7 @@ import pytest
 from gating import finding, result, series
 
 from kernelproof.conformance.history.measurement import Measurement
-from kernelproof.conformance.regression.counted import compare, moved
+from kernelproof.conformance.regression.counted import compare, moved, redeclared
 from kernelproof.conformance.regression.verdicts import (
     DEFAULT_POLICY,
     EXIT_CODES,
@@ -20,6 +20,7 @@ from kernelproof.conformance.regression.verdicts import (
 )
 from kernelproof.conformance.suite import UsageError
 from kernelproof.conformance.verdict import Verdict
+from kernelproof.spec.rounding import resolve_precision
 
 NAN = float("nan")
 
@@ -124,6 +125,30 @@ def test_the_numbers_of_a_wrong_result_say_nothing(wrong, word):
     )
     (found,) = compare([base], [head], {}, {"base": [], "head": []})
     assert found.word == word
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "word", "reason"),
+    [
+        (None, "tf32", "more", "declares tf32 (accumulation in truncating float32) where base"),
+        ("tf32", None, "incomparable", "declares strict32 where base declares tf32"),
+        (
+            None,
+            {"truncating": True},
+            "more",
+            "declares custom (accumulation in truncating",
+        ),
+        (None, {"operands": None}, "less", ""),  # the same, in other words
+        (None, "eager16", "less", ""),  # of other dtypes
+        ("tf32", {"float32": "tf32"}, "less", ""),
+    ],
+)
+def test_an_error_in_units_of_a_looser_bound_is_more_however_small(base, head, word, reason):
+    found = finding(Word.LESS, "error", base=0.5, head=0.03)
+    precisions = (resolve_precision(each, "float32") for each in (base, head))
+    judged = redeclared(found, *precisions)
+    assert (judged.word, judged.reason[: len(reason)]) == (word, reason)
+    assert (judged.change is None) == bool(reason)
 
 
 def test_a_change_of_time_is_explained_by_counts_of_the_same_kernel_and_dtype():

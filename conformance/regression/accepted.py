@@ -73,9 +73,10 @@ class Accepted:
             return False
         if finding.word is Word.MISSING or self.gone:
             return self.gone and finding.word is Word.MISSING
-        if base is None or head is None or change is None:
+        if base is None or head is None or not (base >= self.least and head <= self.most):
             return False
-        return base >= self.least and head <= self.most and change <= self.rise
+        # where the units changed, a share of the old value means nothing
+        return math.isinf(self.rise) if change is None else change <= self.rise
 
     def idle(self, findings: Sequence[Finding]) -> bool:
         """Whether the series that it names were compared, and not one changed.

@@ -16,6 +16,7 @@ from kernelproof.conformance.regression.counted import Called
 from kernelproof.conformance.regression.revisions import Revision
 from kernelproof.conformance.suite import Planned, Settings, Suite, UsageError
 from kernelproof.conformance.verdict import Result
+from kernelproof.spec.rounding import Precision
 
 COMPARED = ("accuracy", "costs")
 """Checks whose numbers are compared; ``kernelproof test`` runs all of them."""
@@ -167,6 +168,13 @@ class Side:
             return self.suite.imported(number)
         except WorkerFailure:
             return frozenset()
+
+    def precision_of(self, series: Series) -> Precision | None:
+        """What the implementation of a series declares at its dtype; None where it is not here."""
+        for each in self.suite.implementations if self.suite else ():
+            if (each.spec.name, each.name) == (series.spec, series.implementation):
+                return each.precision_at(series.case_id.partition("/")[0])
+        return None
 
     def check(self, planned: Planned) -> None:
         """Run one check and keep its result."""

@@ -75,7 +75,7 @@ def rows(findings: Iterable[Finding]) -> list[Row]:
         series = each.series
         which = (series.spec, series.implementation, series.backend)
         metric = "" if each.word in _WITHOUT_NUMBERS else series.metric
-        key = (each.word, each.accepted, each.control, *which, metric)
+        key = (each.word, each.accepted, each.control, each.redeclared, *which, metric)
         groups.setdefault(key, []).append(each)
     return [Row(group[0], tuple(group)) for group in groups.values()]
 
