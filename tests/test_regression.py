@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path, PurePath
 
 import pytest
@@ -311,11 +312,18 @@ metric = "{metric}"
 device = "any"
 from = 0
 to = 1e9
-commit = "0123456"
+commit = "{commit}"
 reason = "a copy for alignment"
-expires = 2999-01-01
+expires = {day}
 """
+    made, day = Repo(Path.cwd()), datetime.date.today() + datetime.timedelta(90)
+    entry = entry.format(metric="{metric}", commit=made.git("rev-parse", "HEAD"), day=day)
     both = "".join(entry.format(metric=m) for m in ("traffic", "memory"))
     Path("kernelproof-accepted.toml").write_text(both)
     code, told = asking("kernels.py", "--case", CASE, "--no-time")
     assert (code, "2 accepted" in told) == (0, True), told
+    # what was merged accepts no second change
+    made.commit(kernels=products(mine="a.clone() @ b.clone()"))
+    Path("kernels.py").write_text(products(mine="a.clone() @ b.clone().clone()"))
+    code, told = asking("kernels.py", "--case", CASE, "--no-time")
+    assert (code, "accepted)" in told) == (1, False), told

@@ -8,7 +8,13 @@ import tomllib
 import pytest
 from gating import TODAY, finding
 
-from kernelproof.conformance.regression.accepted import FILE, accept, read_accepted, suggest
+from kernelproof.conformance.regression.accepted import (
+    FILE,
+    accept,
+    check_new,
+    read_accepted,
+    suggest,
+)
 from kernelproof.conformance.regression.verdicts import Word
 from kernelproof.conformance.suite import UsageError
 
@@ -114,6 +120,46 @@ def test_an_entry_that_matches_no_change_is_a_problem(tmp_path):
 def test_an_entry_of_the_base_has_done_its_work(tmp_path):
     folder, same = written(tmp_path), finding(Word.PASS, base=120.0, head=120.0)
     assert judged(folder, same, settled=read_accepted(folder)) == ([""], [])
+
+
+@pytest.mark.parametrize("change", [{}, {"reason": '"once more"', "expires": "2027-02-01"}])
+def test_an_entry_of_the_base_accepts_no_further_change(tmp_path, change):
+    settled = read_accepted(written(tmp_path))
+    assert judged(written(tmp_path, change), MORE, settled=settled) == ([""], [])
+
+
+def test_an_entry_that_is_measured_against_a_later_baseline_accepts_again(tmp_path):
+    settled = read_accepted(written(tmp_path))
+    folder = written(tmp_path, {"commit": '"fedcba98"'})
+    assert judged(folder, MORE, settled=settled) == (["padding"], [])
+
+
+def test_an_expired_entry_of_the_base_is_to_be_removed(tmp_path):
+    folder = written(tmp_path)
+    _, problems = judged(
+        folder, MORE, settled=read_accepted(folder), today=datetime.date(2028, 1, 1)
+    )
+    assert problems[0].endswith("expired on 2027-01-31: remove the entry")
+
+
+@pytest.mark.parametrize(
+    ("change", "known", "sentence"),
+    [
+        ({}, False, "commit = '0123456789ab': wanted the commit that it was measured against"),
+        ({"expires": "2027-11-24"}, True, "expires = 2027-11-24: wanted a day within a year, 2027"),
+    ],
+)
+def test_a_new_entry_is_of_a_known_commit_and_for_a_year(tmp_path, change, known, sentence):
+    entries = read_accepted(written(tmp_path, change))
+    with pytest.raises(UsageError) as caught:
+        check_new(entries, [], lambda _: known, TODAY)
+    assert sentence in str(caught.value)
+    check_new(entries, entries, lambda _: known, TODAY)  # it accepts nothing any more
+
+
+def test_a_new_entry_may_hold_for_a_year(tmp_path):
+    entries = read_accepted(written(tmp_path, {"expires": "2027-11-22"}))
+    check_new(entries, [], lambda commit: commit == "0123456789ab", TODAY)
 
 
 def test_an_entry_of_what_was_not_compared_is_no_problem(tmp_path):

@@ -65,6 +65,16 @@ def test_the_base_on_the_default_branch_is_the_commit_before(repo):
     assert (found.commit, found.why) == (before, f"the commit before {after[:12]}")
 
 
+def test_a_revision_descends_from_itself_and_what_came_before_it_alone(repo):
+    first, second = repo.git("rev-parse", "HEAD"), repo.commit(kernels="2")
+    repo.git("checkout", "--quiet", "--detach", first)
+    beside = repo.commit(kernels="3")
+    repository = Repository(repo.folder)
+    head = repository.head(second)
+    assert [repository.descends(c[:12], [head]) for c in (first, second)] == [True, True]
+    assert [repository.descends(c, [head]) for c in (beside, "0123456")] == [False, False]
+
+
 def test_the_base_of_uncommitted_changes_is_the_last_commit(repo):
     repo.commit(kernels="2")
     repo.write(kernels="3")

@@ -128,6 +128,12 @@ class Repository:
                     f"the working tree of {self.root} cannot be read by git: {failure}"
                 ) from None
 
+    def descends(self, commit: str, revisions: Sequence[Revision]) -> bool:
+        """Whether a revision is this commit, or goes back to it."""
+        whole = self._find("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
+        found = (self._find("merge-base", commit, each.commit) for each in revisions)
+        return bool(whole) and whole in found
+
     def differing(self, base: Revision, head: Revision) -> list[str]:
         """Files that differ between two revisions, relative to the root."""
         found = _git(self.root, "diff", "--name-only", "--no-renames", "-z", base.tree, head.tree)
