@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,36 @@ def test_what_a_killed_process_leaves_git_worktree_prune_removes(repo, tmp_path)
         subprocess.run(["rm", "-r", str(left)], check=True)
     repo.git("worktree", "prune")
     assert worktrees(repo) == 1
+
+
+@contextmanager
+def waiting(repo, temporary):
+    """A process that has two revisions checked out, and the folder of one."""
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    command = [sys.executable, "-c", WAITS, str(repo.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        try:
+            yield process, Path(process.stdout.readline().strip())
+        finally:
+            process.kill()
+
+
+def test_what_a_killed_process_leaves_the_next_one_clears(repo, tmp_path):
+    with waiting(repo, tmp_path) as (process, left):
+        process.kill()
+        process.wait(30)
+    assert worktrees(repo) == 3
+    repository = Repository(repo.folder)
+    with repository.checked_out([repository.head(None)]):
+        assert worktrees(repo) == 2
+    assert not left.parents[1].exists()
+    assert worktrees(repo) == 1
+
+
+def test_what_a_living_process_has_checked_out_stays(repo, tmp_path):
+    with waiting(repo, tmp_path) as (_, own):
+        repository = Repository(repo.folder)
+        with repository.checked_out([repository.head(None)]):
+            assert worktrees(repo) == 4
+        assert (own / "kernels.py").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from kernelproof.conformance.suite import UsageError
 
@@ -151,7 +153,9 @@ class Repository:
         """Folders with the files of each revision, gone at the end, also when the process is told
         to end. Raises UsageError where git cannot check one out."""
         with _ending_in_order():
-            parent = Path(tempfile.mkdtemp(prefix="kernelproof-gate-"))
+            parent = Path(tempfile.mkdtemp(prefix=_PREFIX))
+            lock = _locked(parent / _LOCK, "x")
+            self._clear_left()
             folders = [parent / f"{number}" / self.root.name for number in range(len(revisions))]
             try:
                 for folder, revision in zip(folders, revisions, strict=True):
@@ -163,6 +167,24 @@ class Repository:
                         # of our own two alone: git worktree prune would judge others' as well
                         self._find("worktree", "remove", "--force", "--force", str(folder))
                     shutil.rmtree(parent, ignore_errors=True)
+                    lock.close()
+
+    def _clear_left(self) -> None:
+        """Remove what a gate on this repository left that was killed: nobody holds its lock."""
+        left: dict[Path, list[str]] = {}
+        for line in self._find("worktree", "list", "--porcelain").splitlines():
+            key, _, folder = line.partition(" ")
+            parent = Path(folder).parent.parent
+            if key == "worktree" and parent.name.startswith(_PREFIX):
+                left.setdefault(parent, []).append(folder)
+        for parent, folders in left.items():
+            try:
+                with _locked(parent / _LOCK, "r"):
+                    for folder in folders:
+                        self._find("worktree", "remove", "--force", "--force", folder)
+                    shutil.rmtree(parent, ignore_errors=True)
+            except OSError:
+                continue  # it runs, or is somebody else's
 
     def _check_out(self, folder: Path, revision: Revision) -> None:
         try:
@@ -173,6 +195,22 @@ class Repository:
             )
         except GitFailure as failure:
             raise UsageError(f"git cannot check out {revision.words}: {failure}") from None
+
+
+_PREFIX = "kernelproof-gate-"
+_LOCK = "lock"
+
+
+def _locked(path: Path, mode: str) -> IO[str]:
+    """A file that this process alone holds until it is closed, or the process is gone, however that
+    came about. Raises OSError if another holds it, or, of mode ``r``, if there is none."""
+    file = path.open(mode)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def _git(folder: Path, *words: str, **variables: str) -> str:
