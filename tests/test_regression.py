@@ -280,6 +280,27 @@ def test_a_mistake_in_asking_is_one_sentence_and_exit_4(asking, what):
     assert (code, sentence in told) == (4, True), told
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["kernels.py", "--tier", "smok"], "--tier smok: wanted one of smoke"),
+        (["kernels.py", "--seconds", "-1"], "--seconds -1.0: wanted above 0"),
+        (["kernels.py", "--seconds", "0"], "--seconds 0.0: wanted above 0"),
+        (["kernels.py", "--backend", "gpu"], "--backend gpu: wanted one of cpu"),
+        (["kernels.py", "--memory", "0.001"], "--memory 0.001: wanted at least 1 GiB"),
+        (["gone.py"], "target gone.py: gone.py does not exist"),
+        (["kernels.py"], "has no commit before it"),
+    ],
+)
+def test_options_are_checked_before_a_commit_is_sought(asking, arguments, sentence):
+    made = Repo(Path.cwd())
+    made.git("checkout", "--quiet", "--orphan", "alone")
+    made.git("branch", "--quiet", "-D", "main")
+    made.commit()
+    code, told = asking(*arguments)
+    assert (code, sentence in told) == (4, True), told
+
+
 def test_outside_of_a_repository_the_gate_refuses(asking, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, told = asking("kernels.py")

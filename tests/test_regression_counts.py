@@ -201,7 +201,8 @@ def test_a_policy_is_what_was_asked_for():
 @pytest.mark.parametrize(
     ("read", "text", "sentence"),
     [
-        (read_policy, "slowr", "--fail-on slowr: unknown verdict 'slowr': did you mean 'slower'"),
+        (read_policy, "slowr", "--fail-on slowr: unknown verdict 'slowr': did you mean 'slower'?"),
+        (read_policy, "nothing", "less, none"),
         (read_policy, ",", "--fail-on: wanted some of failing, more"),
         (lambda t: read_allowances([t]), "traffic", "--allow traffic: wanted METRIC=PERCENT"),
         (lambda t: read_allowances([t]), "time=3%", "with a metric of traffic"),

@@ -136,6 +136,10 @@ class Repository:
         found = (self._find("merge-base", commit, each.commit) for each in revisions)
         return bool(whole) and whole in found
 
+    def has_had(self, file: Path) -> bool:
+        """Whether a file is, or once was, in the history of the current commit."""
+        return bool(self._find("log", "-1", "--format=%H", "HEAD", "--", str(file)))
+
     def differing(self, base: Revision, head: Revision) -> list[str]:
         """Files that differ between two revisions, relative to the root."""
         found = _git(self.root, "diff", "--name-only", "--no-renames", "-z", base.tree, head.tree)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -78,6 +78,25 @@ def is_file(place: str) -> bool:
     return place.endswith(".py") or "/" in place
 
 
+def check_options(asked: Asked, current: Path, knows: Callable[[str], bool]) -> None:
+    """Raise UsageError for options that no revision could give a meaning, before one is sought.
+
+    knows: whether a file that is not in the working tree may be in one of the revisions.
+    """
+
+    def may_exist(text: str) -> bool:
+        place = place_of(text)
+        return not is_file(place) or (current / place).is_file() or not knows(place)
+
+    if there := [text for text in asked.targets if may_exist(text)]:
+        Settings.read({**asked.options, "targets": there, "folder": current})
+
+
+def place_of(text: str) -> str:
+    """The file or module of a target."""
+    return text.rpartition(":")[0] if ":" in text else text
+
+
 class Side:
     """A checked-out revision and the suite on those targets that it has."""
 
@@ -127,7 +146,7 @@ class Side:
         self.numbers = {text: number for number, text in enumerate(there)}
 
     def _has(self, text: str) -> bool:
-        place = text.rpartition(":")[0] if ":" in text else text
+        place = place_of(text)
         return not is_file(place) or (self.current / place).is_file()
 
     def plan(self) -> list[Planned]:

@@ -131,7 +131,7 @@ def read_policy(text: str | None) -> tuple[Word, ...]:
     known = [str(word) for word in Word if word is not Word.PASS]
     for word in words:
         if word not in known:
-            raise UsageError(f"--fail-on {word}: {unknown_word(word, 'verdict', known)}, or none")
+            raise UsageError(f"--fail-on {word}: {unknown_word(word, 'verdict', [*known, 'none'])}")
     if not words:
         raise UsageError(f"--fail-on: wanted some of {', '.join(known)}, or none")
     return tuple(Word(word) for word in dict.fromkeys(words))
