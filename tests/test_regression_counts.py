@@ -202,6 +202,7 @@ def test_a_policy_is_what_was_asked_for():
     ("read", "text", "sentence"),
     [
         (read_policy, "slowr", "--fail-on slowr: unknown verdict 'slowr': did you mean 'slower'?"),
+        (read_policy, "more,none", "--fail-on more,none: none stands alone"),
         (read_policy, "nothing", "less, none"),
         (read_policy, ",", "--fail-on: wanted some of failing, more"),
         (lambda t: read_allowances([t]), "traffic", "--allow traffic: wanted METRIC=PERCENT"),

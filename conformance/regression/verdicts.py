@@ -128,6 +128,8 @@ def read_policy(text: str | None) -> tuple[Word, ...]:
     words = [word.strip() for word in text.split(",") if word.strip()]
     if words == ["none"]:
         return ()
+    if "none" in words:
+        raise UsageError(f"--fail-on {text}: none stands alone")
     known = [str(word) for word in Word if word is not Word.PASS]
     for word in words:
         if word not in known:
