@@ -91,6 +91,7 @@ class Settings:
         seed = str(options["seed"])
         if seed != "random" and not seed.isdecimal():
             raise UsageError(f"--seed {seed}: wanted a whole number or 'random'")
+        seconds = options.get("seconds")
         return cls(
             targets=_targets(options, specs),
             specs=specs,
@@ -104,11 +105,11 @@ class Settings:
             clauses=tuple(options.get("clauses") or ()),
             fuzz=_count("--fuzz", options.get("fuzz")),
             bench=bool(options.get("bench")),
-            seconds=_positive("--seconds", options.get("seconds") or 1),
+            seconds=_positive("--seconds", 1 if seconds in (None, "") else seconds),
             limits=WorkerLimits(
                 call_seconds=_positive("--timeout", options["timeout"]),
                 import_seconds=_positive("--import-timeout", options["import_timeout"]),
-                memory=int(_positive("--memory", options["memory"], least=1) * 2**30),
+                memory=int(_positive("--memory", options["memory"], 1, " GiB") * 2**30),
                 threads=options.get("threads") or 0,
             ),
             place=options.get("place") or Place(),
@@ -126,15 +127,14 @@ def _known(flag: str, words: Iterable[str], known: Sequence[str], what: str) -> 
             raise UsageError(f"{flag} {word}: {unknown_word(word, what, known)}")
 
 
-def _positive(option: str, value: Any, least: float = 0) -> float:
+def _positive(option: str, value: Any, least: float = 0, unit: str = "") -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = -1.0
     if not 0 < number < float("inf") or number < least:
-        raise UsageError(
-            f"{option} {value}: wanted {f'at least {least:g}' if least else 'above 0'}"
-        )
+        wanted = f"at least {least:g}{unit}" if least else "above 0"
+        raise UsageError(f"{option} {value}: wanted {wanted}")
     return number
 
 

@@ -152,8 +152,9 @@ MISTAKES = {
     "a pattern of no series": (
         ["log", "--series", "zz*"],
         4,
-        "no series matches zz*: the store has 2",
+        "no series matches zz*: the store has 2 of other names; nearest: attention.flash/mine",
     ),
+    "a part of a series": (["show", ":tim"], 4, f"of other names; nearest: {TIME.name}"),
     "no such format": (["export", "--format", "xml", "f"], 4, "--format xml: wanted csv or"),
     "no such run": (
         ["export", "--format", "pytest-benchmark", "--run", "x", "f"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from pathlib import Path, PurePath
 
@@ -234,6 +235,17 @@ def test_a_worse_error_of_what_was_timed_is_more_whatever_the_time_says(tmp_path
     assert run.code == 1
 
 
+def test_a_less_accurate_kernel_that_declares_less_in_the_same_change_is_more(tmp_path):
+    made = make_repo(tmp_path)
+    made.commit(kernels=products(mine="a @ b"))
+    worse = products(mine="a @ b * 1.00001")
+    made.write(kernels=worse.replace('name="mine"', 'name="mine", precision="tf32"'))
+    run = gate(made, "kernels.py")
+    (found,) = (f for f in run.findings if f.series.metric == "error")
+    assert (found.word, found.change, run.code) == (Word.MORE, None, 1)
+    assert found.reason.startswith("declares tf32 ")
+
+
 @pytest.mark.parametrize("broken", ["base", "head"])
 def test_a_side_that_cannot_be_imported_is_told(tmp_path, broken):
     made = make_repo(tmp_path)
@@ -362,6 +374,27 @@ def test_a_mistake_in_asking_is_one_sentence_and_exit_4(asking, what):
     assert (code, sentence in told) == (4, True), told
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["kernels.py", "--tier", "smok"], "--tier smok: wanted one of smoke"),
+        (["kernels.py", "--seconds", "-1"], "--seconds -1.0: wanted above 0"),
+        (["kernels.py", "--seconds", "0"], "--seconds 0.0: wanted above 0"),
+        (["kernels.py", "--backend", "gpu"], "--backend gpu: wanted one of cpu"),
+        (["kernels.py", "--memory", "0.001"], "--memory 0.001: wanted at least 1 GiB"),
+        (["gone.py"], "target gone.py: gone.py does not exist"),
+        (["kernels.py"], "has no commit before it"),
+    ],
+)
+def test_options_are_checked_before_a_commit_is_sought(asking, arguments, sentence):
+    made = Repo(Path.cwd())
+    made.git("checkout", "--quiet", "--orphan", "alone")
+    made.git("branch", "--quiet", "-D", "main")
+    made.commit()
+    code, told = asking(*arguments)
+    assert (code, sentence in told) == (4, True), told
+
+
 def test_outside_of_a_repository_the_gate_refuses(asking, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, told = asking("kernels.py")
@@ -394,11 +427,18 @@ metric = "{metric}"
 device = "any"
 from = 0
 to = 1e9
-commit = "0123456"
+commit = "{commit}"
 reason = "a copy for alignment"
-expires = 2999-01-01
+expires = {day}
 """
+    made, day = Repo(Path.cwd()), datetime.date.today() + datetime.timedelta(90)
+    entry = entry.format(metric="{metric}", commit=made.git("rev-parse", "HEAD"), day=day)
     both = "".join(entry.format(metric=m) for m in ("traffic", "memory"))
     Path("kernelproof-accepted.toml").write_text(both)
     code, told = asking("kernels.py", "--case", CASE, "--no-time")
     assert (code, "2 accepted" in told) == (0, True), told
+    # what was merged accepts no second change
+    made.commit(kernels=products(mine="a.clone() @ b.clone()"))
+    Path("kernels.py").write_text(products(mine="a.clone() @ b.clone().clone()"))
+    code, told = asking("kernels.py", "--case", CASE, "--no-time")
+    assert (code, "accepted)" in told) == (1, False), told

@@ -9,7 +9,13 @@ import pytest
 from gating import TODAY, finding, series
 
 from kernelproof.conformance.history.measurement import Measurement
-from kernelproof.conformance.regression.accepted import FILE, accept, read_accepted, suggest
+from kernelproof.conformance.regression.accepted import (
+    FILE,
+    accept,
+    check_new,
+    read_accepted,
+    suggest,
+)
 from kernelproof.conformance.regression.findings import with_verdicts
 from kernelproof.conformance.regression.verdicts import Word
 from kernelproof.conformance.suite import UsageError
@@ -81,6 +87,12 @@ def test_a_relative_entry_accepts_as_much_of_every_series(tmp_path):
     assert judged(folder, MORE, small, large)[0] == ["padding", "padding", ""]
 
 
+def test_a_share_accepts_no_looser_precision(tmp_path):
+    folder = written(tmp_path, {"metric": '"error"', "to": '"+20%"', "from": None, "device": '"*"'})
+    looser = finding(Word.MORE, "error", base=0.5, head=0.03, redeclared=True)
+    assert judged(folder, looser)[0] == [""]
+
+
 def test_an_entry_may_let_an_implementation_go(tmp_path):
     gone = [finding(Word.MISSING, metric, base=1.0) for metric in ("traffic", "flops", "time")]
     folder = written(tmp_path, {"to": '"missing"', "from": None, "metric": '"*"', "device": '"*"'})
@@ -116,6 +128,46 @@ def test_an_entry_that_matches_no_change_is_a_problem(tmp_path):
 def test_an_entry_of_the_base_has_done_its_work(tmp_path):
     folder, same = written(tmp_path), finding(Word.PASS, base=120.0, head=120.0)
     assert judged(folder, same, settled=read_accepted(folder)) == ([""], [])
+
+
+@pytest.mark.parametrize("change", [{}, {"reason": '"once more"', "expires": "2027-02-01"}])
+def test_an_entry_of_the_base_accepts_no_further_change(tmp_path, change):
+    settled = read_accepted(written(tmp_path))
+    assert judged(written(tmp_path, change), MORE, settled=settled) == ([""], [])
+
+
+def test_an_entry_that_is_measured_against_a_later_baseline_accepts_again(tmp_path):
+    settled = read_accepted(written(tmp_path))
+    folder = written(tmp_path, {"commit": '"fedcba98"'})
+    assert judged(folder, MORE, settled=settled) == (["padding"], [])
+
+
+def test_an_expired_entry_of_the_base_is_to_be_removed(tmp_path):
+    folder = written(tmp_path)
+    _, problems = judged(
+        folder, MORE, settled=read_accepted(folder), today=datetime.date(2028, 1, 1)
+    )
+    assert problems[0].endswith("expired on 2027-01-31: remove the entry")
+
+
+@pytest.mark.parametrize(
+    ("change", "known", "sentence"),
+    [
+        ({}, False, "commit = '0123456789ab': wanted the commit that it was measured against"),
+        ({"expires": "2027-11-24"}, True, "expires = 2027-11-24: wanted a day within a year, 2027"),
+    ],
+)
+def test_a_new_entry_is_of_a_known_commit_and_for_a_year(tmp_path, change, known, sentence):
+    entries = read_accepted(written(tmp_path, change))
+    with pytest.raises(UsageError) as caught:
+        check_new(entries, [], lambda _: known, TODAY)
+    assert sentence in str(caught.value)
+    check_new(entries, entries, lambda _: known, TODAY)  # it accepts nothing any more
+
+
+def test_a_new_entry_may_hold_for_a_year(tmp_path):
+    entries = read_accepted(written(tmp_path, {"expires": "2027-11-22"}))
+    check_new(entries, [], lambda commit: commit == "0123456789ab", TODAY)
 
 
 def test_an_entry_of_what_was_not_compared_is_no_problem(tmp_path):
@@ -175,10 +227,11 @@ def test_a_malformed_file_is_refused_with_its_line(tmp_path, text, sentence):
         [MORE, finding(Word.MORE, base=7.0, head=900.0, case_id="float32/m1.k1.n1/default/normal")],
         [finding(Word.MORE, base=0.0, head=1200.0, implementation='a "b" [c]')],
         [finding(Word.MORE, "error", base=0.25, head=0.75)],
+        [finding(Word.MORE, "error", base=0.5, head=0.03, redeclared=True)],
         [finding(Word.SLOWER, "time", base=1.0, head=1.05, effect=0.05, sees=0.03)],
         [finding(Word.MISSING, "traffic", base=1.0), finding(Word.MISSING, "flops", base=1.0)],
     ],
-    ids=["one", "several", "odd name", "error", "time", "vanished"],
+    ids=["one", "several", "odd name", "error", "precision", "time", "vanished"],
 )
 def test_a_suggested_entry_accepts_its_findings_once_it_has_a_reason(tmp_path, changes):
     text = suggest(changes, "0123456789abcdef", TODAY)

@@ -6,7 +6,7 @@ import pytest
 from gating import finding, result, series
 
 from kernelproof.conformance.history.measurement import Measurement
-from kernelproof.conformance.regression.counted import compare, moved
+from kernelproof.conformance.regression.counted import compare, moved, redeclared
 from kernelproof.conformance.regression.verdicts import (
     DEFAULT_POLICY,
     EXIT_CODES,
@@ -20,6 +20,7 @@ from kernelproof.conformance.regression.verdicts import (
 )
 from kernelproof.conformance.suite import UsageError
 from kernelproof.conformance.verdict import Verdict
+from kernelproof.spec.rounding import resolve_precision
 
 NAN = float("nan")
 
@@ -126,6 +127,30 @@ def test_the_numbers_of_a_wrong_result_say_nothing(wrong, word):
     assert found.word == word
 
 
+@pytest.mark.parametrize(
+    ("base", "head", "word", "reason"),
+    [
+        (None, "tf32", "more", "declares tf32 (accumulation in truncating float32) where base"),
+        ("tf32", None, "incomparable", "declares strict32 where base declares tf32"),
+        (
+            None,
+            {"truncating": True},
+            "more",
+            "declares custom (accumulation in truncating",
+        ),
+        (None, {"operands": None}, "less", ""),  # the same, in other words
+        (None, "eager16", "less", ""),  # of other dtypes
+        ("tf32", {"float32": "tf32"}, "less", ""),
+    ],
+)
+def test_an_error_in_units_of_a_looser_bound_is_more_however_small(base, head, word, reason):
+    found = finding(Word.LESS, "error", base=0.5, head=0.03)
+    precisions = (resolve_precision(each, "float32") for each in (base, head))
+    judged = redeclared(found, *precisions)
+    assert (judged.word, judged.reason[: len(reason)]) == (word, reason)
+    assert (judged.change is None) == bool(reason)
+
+
 def test_a_change_of_time_is_explained_by_counts_of_the_same_kernel_and_dtype():
     found = [
         finding(Word.MORE, base=100.0, head=118.0, backend="interpret"),
@@ -177,7 +202,9 @@ def test_a_policy_is_what_was_asked_for():
 @pytest.mark.parametrize(
     ("read", "text", "sentence"),
     [
-        (read_policy, "slowr", "--fail-on slowr: unknown verdict 'slowr': did you mean 'slower'"),
+        (read_policy, "slowr", "--fail-on slowr: unknown verdict 'slowr': did you mean 'slower'?"),
+        (read_policy, "more,none", "--fail-on more,none: none stands alone"),
+        (read_policy, "nothing", "less, none"),
         (read_policy, ",", "--fail-on: wanted some of failing, more"),
         (lambda t: read_allowances([t]), "traffic", "--allow traffic: wanted METRIC=PERCENT"),
         (lambda t: read_allowances([t]), "time=3%", "with a metric of traffic"),

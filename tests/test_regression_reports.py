@@ -65,7 +65,8 @@ head  aaaaaaaaaaaa with uncommitted changes (the working tree)
   pass     mine            matmul.tiled  cpu      time          20 us     20 us  +0.1 %       1
       float32/m1.k1.n1/default/normal; sees >= 3.1 %
 
-more: something counted, or the error, increased beyond its allowance
+more: something counted, or the error, increased beyond its allowance, or the precision that is \
+declared became looser
 slower: the time increased by more than the budget
 missing: measured on base, and not on head
 less: something counted, or the error, decreased

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,16 @@ def test_the_base_on_the_default_branch_is_the_commit_before(repo):
     repository = Repository(repo.folder)
     found = repository.base(None, repository.head(None))
     assert (found.commit, found.why) == (before, f"the commit before {after[:12]}")
+
+
+def test_a_revision_descends_from_itself_and_what_came_before_it_alone(repo):
+    first, second = repo.git("rev-parse", "HEAD"), repo.commit(kernels="2")
+    repo.git("checkout", "--quiet", "--detach", first)
+    beside = repo.commit(kernels="3")
+    repository = Repository(repo.folder)
+    head = repository.head(second)
+    assert [repository.descends(c[:12], [head]) for c in (first, second)] == [True, True]
+    assert [repository.descends(c, [head]) for c in (beside, "0123456")] == [False, False]
 
 
 def test_the_base_of_uncommitted_changes_is_the_last_commit(repo):
@@ -194,3 +205,36 @@ def test_what_a_killed_process_leaves_git_worktree_prune_removes(repo, tmp_path)
         subprocess.run(["rm", "-r", str(left)], check=True)
     repo.git("worktree", "prune")
     assert worktrees(repo) == 1
+
+
+@contextmanager
+def waiting(repo, temporary):
+    """A process that has two revisions checked out, and the folder of one."""
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    command = [sys.executable, "-c", WAITS, str(repo.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        try:
+            yield process, Path(process.stdout.readline().strip())
+        finally:
+            process.kill()
+
+
+def test_what_a_killed_process_leaves_the_next_one_clears(repo, tmp_path):
+    with waiting(repo, tmp_path) as (process, left):
+        process.kill()
+        process.wait(30)
+    assert worktrees(repo) == 3
+    repository = Repository(repo.folder)
+    with repository.checked_out([repository.head(None)]):
+        assert worktrees(repo) == 2
+    assert not left.parents[1].exists()
+    assert worktrees(repo) == 1
+
+
+def test_what_a_living_process_has_checked_out_stays(repo, tmp_path):
+    with waiting(repo, tmp_path) as (_, own):
+        repository = Repository(repo.folder)
+        with repository.checked_out([repository.head(None)]):
+            assert worktrees(repo) == 4
+        assert (own / "kernels.py").exists()

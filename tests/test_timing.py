@@ -350,6 +350,12 @@ def bench(run_cli: Callable[..., Any], kernels: Path) -> Callable[..., Any]:
     return run
 
 
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_timed(bench, tmp_path):
+    ran = bench("--json", "gone/times.json", cwd=tmp_path)
+    assert (ran.code, ran.out) == (4, "")
+    assert ran.err.startswith("kernelproof: --json gone/times.json: the folder ")
+
+
 def test_bench_prints_a_table_and_writes_what_pytest_benchmark_writes(bench, tmp_path):
     ran = bench("--impl", "honest", "--json", "times.json", cwd=tmp_path)
     assert ran.code == 0, ran.text

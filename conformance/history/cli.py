@@ -165,8 +165,12 @@ def _refuse_unknown(store: Store, series: str) -> None:
     import difflib
 
     names = [row[0] for row in store.ask("SELECT DISTINCT series FROM measurements ORDER BY 1")]
-    near = difflib.get_close_matches(series, names, n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]}?" if near else f"the store has {len(names):,} of other names"
+    if near := difflib.get_close_matches(series, names, n=1, cutoff=0.3):
+        hint = f"did you mean {near[0]}?"
+    else:
+        parts = [name for name in names if series.strip("*") in name]
+        nearest = parts or difflib.get_close_matches(series, names, n=3, cutoff=0)
+        hint = f"the store has {len(names):,} of other names; nearest: {', '.join(nearest[:3])}"
     ending(store)  # it may be among the damaged
     raise Refused(f"no series matches {series}: {hint}")
 

@@ -28,16 +28,20 @@ def amount(value: float, metric: str) -> str:
 
 
 def change(before: float, after: float) -> str:
-    """What became of a value, relative to what it was.
+    """What became of a value, relative to what it was; from ten times as much on, the factor.
 
     >>> change(100, 118), change(100, 50), change(100, 100.4), change(7, 7), change(0, 3)
     ('+18%', '-50%', '+0.40%', '=', 'from 0')
+    >>> change(1, 9.9), change(1, 10), change(2, 12002)
+    ('+890%', 'x 10', 'x 6,001')
     """
     if before == after:
         return "="
     if not before or not math.isfinite(before) or not math.isfinite(after):
         return "from 0" if not before else "-"
     percent = 100 * (after - before) / abs(before)
+    if percent >= 900:
+        return f"x {after / before:,.0f}"
     digits = 0 if abs(percent) >= 9.95 else 1 if abs(percent) >= 0.95 else 2
     return f"{percent:+,.{digits}f}%"
 

@@ -8,7 +8,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ _KEYS = ("series", "metric", "device", "from", "to", "commit", "reason", "expire
 _TEXTS = ("series", "metric", "device", "commit", "reason")
 GONE = "missing"
 """As ``to``: the series is not measured any more."""
+LONGEST = datetime.timedelta(days=366)
+"""For how long an entry may be valid, from the day on which it is first judged."""
 ANY_METRIC = "*"
 
 
@@ -56,6 +58,11 @@ class Accepted:
         """The entry in a message."""
         return f"{FILE}: the entry of {self.series}:{self.metric} ({self.reason})"
 
+    def repeats(self, other: Accepted) -> bool:
+        """Whether it accepts what another accepts, of the same baseline: other words, or a later
+        day, make no other change of it."""
+        return replace(self, reason=other.reason, expires=other.expires) == other
+
     def concerns(self, finding: Finding) -> bool:
         """Whether it names this series."""
         series = finding.series
@@ -73,9 +80,10 @@ class Accepted:
             return False
         if finding.word is Word.MISSING or self.gone:
             return self.gone and finding.word is Word.MISSING
-        if base is None or head is None or change is None:
+        if base is None or head is None or not (base >= self.least and head <= self.most):
             return False
-        return base >= self.least and head <= self.most and change <= self.rise
+        # where the units changed, a share of the old value means nothing
+        return math.isinf(self.rise) if change is None else change <= self.rise
 
     def idle(self, findings: Sequence[Finding]) -> bool:
         """Whether the series that it names were compared, and not one changed.
@@ -150,6 +158,35 @@ def _upper(where: str, value: Any) -> dict[str, Any]:
     return {"most": math.inf, "rise": float(share[1]) / 100, "gone": False}
 
 
+def unsettled(entries: Sequence[Accepted], settled: Sequence[Accepted]) -> list[Accepted]:
+    """The entries that came with head; what those of base accepted is part of the baseline."""
+    return [entry for entry in entries if not any(map(entry.repeats, settled))]
+
+
+def check_new(
+    entries: Sequence[Accepted],
+    settled: Sequence[Accepted],
+    knows: Callable[[str], bool],
+    today: datetime.date,
+) -> None:
+    """Raise UsageError for an entry of head that was reviewed against nothing, or for ever.
+
+    knows: whether a commit is one that head or base goes back to.
+    """
+    for entry in unsettled(entries, settled):
+        if not knows(entry.commit):
+            raise UsageError(
+                f"{entry.words}: commit = {entry.commit!r}: wanted the commit that it was measured "
+                "against, one from which head descends (a shallow clone lacks most: git fetch "
+                "--unshallow)"
+            )
+        if entry.expires > today + LONGEST:
+            raise UsageError(
+                f"{entry.words}: expires = {entry.expires}: wanted a day within a year, "
+                f"{today + LONGEST} at the latest"
+            )
+
+
 def accept(
     findings: Sequence[Finding],
     entries: Sequence[Accepted],
@@ -158,20 +195,21 @@ def accept(
 ) -> tuple[list[Finding], list[str]]:
     """The findings, those that an entry accepts with its reason, and what is wrong with entries.
 
-    settled: entries of base. One that stands there and matches nothing has done its work: the
-    change that it accepted is part of the baseline. It may stay until it expires.
+    settled: entries of base. One that stands there has done its work: the change that it accepted
+    is part of the baseline, and it accepts no other. It may stay until it expires.
     """
-    valid = [entry for entry in entries if entry.expires >= today]
+    new = unsettled(entries, settled)
+    valid = [entry for entry in new if entry.expires >= today]
     reasons = [next((e.reason for e in valid if e.allows(f)), "") for f in findings]
     judged = [replace(f, accepted=r) for f, r in zip(findings, reasons, strict=True)]
     problems = []
     for entry in entries:
         if entry.expires < today:
-            needed = any(entry.allows(finding) for finding in findings)
+            needed = entry in new and any(entry.allows(finding) for finding in findings)
             what = "mend the change, or have it reviewed again with a later day"
             what = what if needed else "remove the entry"
             problems.append(f"{entry.words} expired on {entry.expires}: {what}")
-        elif entry not in settled and entry.idle(findings):
+        elif entry in new and entry.idle(findings):
             problems.append(
                 f"{entry.words} matches no change: remove it, or correct its series, metric, "
                 "device, from and to as the report shows them"

@@ -118,6 +118,7 @@ def gate(
     from kernelproof.conformance.regression.sides import (
         Asked,
         SetupFailed,
+        check_options,
         read_paths,
         read_targets,
     )
@@ -154,6 +155,8 @@ def gate(
             setup,
             options,
         )
+        named = base is not None or head is not None
+        check_options(asked, current, lambda file: named or repository.has_had(current / file))
         after = repository.head(head, places.written)
         before = repository.base(base, after)
         _say(f"base  {before.words}")

@@ -15,6 +15,7 @@ from kernelproof.conformance.regression.verdicts import (
     Word,
 )
 from kernelproof.conformance.verdict import Result, Verdict
+from kernelproof.spec.rounding import Precision
 
 Called: TypeAlias = tuple[str, str, str, str]
 """Spec, implementation, backend and case: what the results of one call have in common."""
@@ -112,6 +113,20 @@ def _both(base: Measurement, head: Measurement, allowances: Mapping[str, float])
 
 def _exceeds(now: float, before: float, allowed: float) -> bool:
     return not now <= before * (1 + allowed)  # so NaN does
+
+
+def redeclared(found: Finding, base: Precision, head: Precision) -> Finding:
+    """An error whose unit is another bound on head, since the precisions declared are others.
+
+    A looser one is worse, however small the error became in units of the wider bound.
+    """
+    dtype = found.series.case_id.partition("/")[0]
+    looser = head.looser_than(base, dtype)
+    if looser is None and base.rounding(dtype) == head.rounding(dtype):
+        return found
+    words = f"declares {head.name}{f' ({looser})' * bool(looser)} where base declares {base.name}"
+    word = Word.MORE if looser else Word.INCOMPARABLE
+    return replace(found, word=word, reason=f"{words}: other bounds", redeclared=True)
 
 
 def has_worse_error(now: float, before: float, allowed: float) -> bool:

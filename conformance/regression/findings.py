@@ -14,6 +14,7 @@ from kernelproof.conformance.regression.counted import (
     compare,
     has_worse_error,
     moved,
+    redeclared,
     same_kernel,
 )
 from kernelproof.conformance.regression.outcome import Policy
@@ -59,7 +60,8 @@ def find(
         for name, each in measured.items()
     }
     results = {name: [*side.results, *side.outside] for name, side in sides.items()}
-    found = compare(exact["base"], exact["head"], policy.allowances, results)
+    compared = compare(exact["base"], exact["head"], policy.allowances, results)
+    found = [_at_its_precision(each, sides) for each in compared]
     told = {(called(f.series), f.series.metric) for f in found if f.word is Word.MORE}
     timed = [
         _explained(each, found)
@@ -67,6 +69,15 @@ def find(
         if (called(each.series), each.series.metric) not in told
     ]
     return found + timed
+
+
+def _at_its_precision(found: Finding, sides: Mapping[str, Side]) -> Finding:
+    """An error that both sides have, with what they declare."""
+    compared = found.word in (Word.PASS, Word.LESS, Word.MORE, Word.INCOMPARABLE)
+    base, head = (sides[name].precision_of(found.series) for name in ("base", "head"))
+    if found.series.metric != "error" or not compared or base is None or head is None:
+        return found
+    return redeclared(found, base, head)
 
 
 def _times_found(
@@ -140,7 +151,9 @@ def _explained(timed: Finding, exact: Sequence[Finding]) -> Finding:
     broken = [f for f in mine if f.word is Word.VOID]
     worse = [f for f in mine if f.series.metric == "error" and f.word is Word.MORE]
     if timed.word is Word.FASTER and (broken or worse):
-        why = "head fails some of its cases" if broken else "its error grew where it was compared"
+        looser = next((f"it {f.reason}" for f in worse if f.redeclared), "")
+        why = looser or "its error grew where it was compared"
+        why = "head fails some of its cases" if broken else why
         return replace(timed, word=Word.VOID, reason=f"faster, but {why}")
     words = [f"{percent(change)} {metric}" for metric, change in moved(exact, of)]
     return replace(timed, with_it=", ".join(words))

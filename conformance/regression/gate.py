@@ -7,7 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePath
 
-from kernelproof.conformance.regression.accepted import Accepted, accept, read_accepted
+from kernelproof.conformance.regression.accepted import (
+    Accepted,
+    accept,
+    check_new,
+    read_accepted,
+)
 from kernelproof.conformance.regression.findings import (
     find,
     measured_on,
@@ -47,6 +52,7 @@ def judge(
         folders = stack.enter_context(repository.checked_out([base, head]))
         # entries are read before anything is measured: a typing error is known at once
         entries, settled = read_accepted(folders[1]), _settled(folders[0])
+        check_new(entries, settled, lambda c: repository.descends(c, revisions), today)
         sides = {
             name: Side(name, revision, folder, repository.root, asked, renamed)
             for name, revision, folder, renamed in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import FrameType
+from typing import IO
 
 from kernelproof.conformance.suite import UsageError
 
@@ -150,6 +152,16 @@ class Repository:
                     f"the working tree of {self.root} cannot be read by git: {failure}"
                 ) from None
 
+    def descends(self, commit: str, revisions: Sequence[Revision]) -> bool:
+        """Whether a revision is this commit, or goes back to it."""
+        whole = self._find("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
+        found = (self._find("merge-base", commit, each.commit) for each in revisions)
+        return bool(whole) and whole in found
+
+    def has_had(self, file: Path) -> bool:
+        """Whether a file is, or once was, in the history of the current commit."""
+        return bool(self._find("log", "-1", "--format=%H", "HEAD", "--", str(file)))
+
     def differing(self, base: Revision, head: Revision) -> list[str]:
         """Files that differ between two revisions, relative to the root."""
         return self._differing(base.tree, head.tree)
@@ -176,7 +188,9 @@ class Repository:
         """Folders with the files of each revision, gone at the end, also when the process is told
         to end. Raises UsageError where git cannot check one out."""
         with _ending_in_order():
-            parent = Path(tempfile.mkdtemp(prefix="kernelproof-gate-"))
+            parent = Path(tempfile.mkdtemp(prefix=_PREFIX))
+            lock = _locked(parent / _LOCK, "x")
+            self._clear_left()
             folders = [parent / f"{number}" / self.root.name for number in range(len(revisions))]
             try:
                 for folder, revision in zip(folders, revisions, strict=True):
@@ -188,6 +202,24 @@ class Repository:
                         # of our own two alone: git worktree prune would judge others' as well
                         self._find("worktree", "remove", "--force", "--force", str(folder))
                     shutil.rmtree(parent, ignore_errors=True)
+                    lock.close()
+
+    def _clear_left(self) -> None:
+        """Remove what a gate on this repository left that was killed: nobody holds its lock."""
+        left: dict[Path, list[str]] = {}
+        for line in self._find("worktree", "list", "--porcelain").splitlines():
+            key, _, folder = line.partition(" ")
+            parent = Path(folder).parent.parent
+            if key == "worktree" and parent.name.startswith(_PREFIX):
+                left.setdefault(parent, []).append(folder)
+        for parent, folders in left.items():
+            try:
+                with _locked(parent / _LOCK, "r"):
+                    for folder in folders:
+                        self._find("worktree", "remove", "--force", "--force", folder)
+                    shutil.rmtree(parent, ignore_errors=True)
+            except OSError:
+                continue  # it runs, or is somebody else's
 
     def _check_out(self, folder: Path, revision: Revision) -> None:
         try:
@@ -198,6 +230,22 @@ class Repository:
             )
         except GitFailure as failure:
             raise UsageError(f"git cannot check out {revision.words}: {failure}") from None
+
+
+_PREFIX = "kernelproof-gate-"
+_LOCK = "lock"
+
+
+def _locked(path: Path, mode: str) -> IO[str]:
+    """A file that this process alone holds until it is closed, or the process is gone, however that
+    came about. Raises OSError if another holds it, or, of mode ``r``, if there is none."""
+    file = path.open(mode)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def _git(folder: Path, *words: str, **variables: str) -> str:

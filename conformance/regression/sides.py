@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -17,6 +17,7 @@ from kernelproof.conformance.regression.counted import Called
 from kernelproof.conformance.regression.revisions import Revision
 from kernelproof.conformance.suite import Planned, Settings, Suite, UsageError
 from kernelproof.conformance.verdict import Result
+from kernelproof.spec.rounding import Precision
 
 COMPARED = ("accuracy", "costs")
 """Checks whose numbers are compared; ``kernelproof test`` runs all of them."""
@@ -76,6 +77,25 @@ def read_paths(texts: Sequence[str], root: Path, current: Path) -> tuple[str, ..
 def is_file(place: str) -> bool:
     """Whether a target is written as a file, not as a module."""
     return place.endswith(".py") or "/" in place
+
+
+def check_options(asked: Asked, current: Path, knows: Callable[[str], bool]) -> None:
+    """Raise UsageError for options that no revision could give a meaning, before one is sought.
+
+    knows: whether a file that is not in the working tree may be in one of the revisions.
+    """
+
+    def may_exist(text: str) -> bool:
+        place = place_of(text)
+        return not is_file(place) or (current / place).is_file() or not knows(place)
+
+    if there := [text for text in asked.targets if may_exist(text)]:
+        Settings.read({**asked.options, "targets": there, "folder": current})
+
+
+def place_of(text: str) -> str:
+    """The file or module of a target, without its callable."""
+    return text.rpartition(":")[0] if ":" in text else text
 
 
 class Side:
@@ -150,7 +170,7 @@ class Side:
 
     def has(self, text: str) -> bool:
         """Whether a target can be here: a file is, and of a module its import tells."""
-        place = _place_of(text)
+        place = place_of(text)
         return not is_file(place) or (self.current / place).is_file()
 
     def has_any(self, text: str) -> bool:
@@ -160,14 +180,14 @@ class Side:
     def _named_here(self, text: str) -> str:
         """A target with the name that its file has here. One that the user names by its own, too,
         stays where it is."""
-        place = _place_of(text)
+        place = place_of(text)
         if self.has(text):
             return text
         now = os.path.normpath(self._asked.within / place)
         if now not in self._renamed:
             return text
         old = os.path.relpath(self._renamed[now], self._asked.within)
-        if any(os.path.normpath(_place_of(other)) == old for other in self._asked.targets):
+        if any(os.path.normpath(place_of(other)) == old for other in self._asked.targets):
             return text
         return f"{old}{text.removeprefix(place)}"
 
@@ -237,6 +257,13 @@ class Side:
         """Keep files of this revision that a target has imported."""
         self._read[number].update(files)
 
+    def precision_of(self, series: Series) -> Precision | None:
+        """What the implementation of a series declares at its dtype; None where it is not here."""
+        for each in self.suite.implementations if self.suite else ():
+            if (each.spec.name, each.name) == (series.spec, series.implementation):
+                return each.precision_at(series.case_id.partition("/")[0])
+        return None
+
     def check(self, planned: Planned) -> None:
         """Run one check and keep its result."""
         assert self.suite is not None
@@ -278,17 +305,12 @@ def _not_from_here(what: str, side: str) -> UsageError:
     )
 
 
-def _place_of(text: str) -> str:
-    """The file or module of a target, without its callable."""
-    return text.rpartition(":")[0] if ":" in text else text
-
-
 def check_targets(sides: Sequence[Side], asked: Asked, root: Path) -> None:
     """Raise UsageError where a target is on no side."""
     for text in asked.targets:
         if any(side.has_any(text) for side in sides):
             continue
-        place = _place_of(text)
+        place = place_of(text)
         path = Path(os.path.normpath(root / asked.within / place))
         inside = (each for each in path.parents if each != root and each.is_relative_to(root))
         if any((folder / ".git").exists() for folder in inside):

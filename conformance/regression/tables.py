@@ -81,7 +81,7 @@ def rows(findings: Iterable[Finding]) -> list[Row]:
         which = (series.spec, series.implementation, series.backend)
         # these are verdicts on a call rather than on a metric: one row tells all of its metrics
         metric = "" if each.word in NOT_COMPARED else series.metric
-        key = (each.word, each.accepted, each.control, *which, metric)
+        key = (each.word, each.accepted, each.control, each.redeclared, *which, metric)
         groups.setdefault(key, []).append(each)
     return [Row(group[0], tuple(group)) for group in groups.values()]
 

@@ -34,12 +34,14 @@ class Word(StrEnum):
 
 SENTENCES: Mapping[Word, str] = {
     Word.FAILING: "head does not conform to the spec",
-    Word.MORE: "something counted, or the error, increased beyond its allowance",
+    Word.MORE: "something counted, or the error, increased beyond its allowance, or the precision "
+    "that is declared became looser",
     Word.SLOWER: "the time increased by more than the budget",
     Word.MISSING: "measured on base, and not on head",
     Word.VOID: "the number says nothing: the result is wrong, or less accurate than before",
     Word.INCONCLUSIVE: "too noisy to see a change as large as the budget",
-    Word.INCOMPARABLE: "measured on another device or with other tools than its baseline",
+    Word.INCOMPARABLE: "measured on another device, with other tools or at another precision than "
+    "its baseline",
     Word.NO_BASELINE: "measured on head, and not on base",
     Word.FASTER: "the time decreased by more than the budget",
     Word.LESS: "something counted, or the error, decreased",
@@ -91,6 +93,8 @@ class Finding:
         that this run would have seen. These are ratios less 1.
     control: both sides run the same code, so that any difference is noise.
     with_it: what else changed of the same implementation, as ``+18 % traffic``.
+    redeclared: of an error, both sides declare other precisions: the units of ``base`` and ``head``
+        are other bounds, so that they have no ratio.
     accepted: the reason for which a reviewed file accepts the change.
     """
 
@@ -104,11 +108,14 @@ class Finding:
     sees: float | None = None
     control: bool = False
     with_it: str = ""
+    redeclared: bool = False
     accepted: str = ""
 
     @property
     def change(self) -> float | None:
         """The relative change: 0.18 stands for 18 percent more; infinite where base has 0."""
+        if self.redeclared:
+            return None
         if self.effect is not None or self.base is None or self.head is None:
             return self.effect
         if self.base:
@@ -127,10 +134,12 @@ def read_policy(text: str | None) -> tuple[Word, ...]:
     words = [word.strip() for word in text.split(",") if word.strip()]
     if words == ["none"]:
         return ()
+    if "none" in words:
+        raise UsageError(f"--fail-on {text}: none stands alone")
     known = [str(word) for word in Word if word is not Word.PASS]
     for word in words:
         if word not in known:
-            raise UsageError(f"--fail-on {word}: {unknown_word(word, 'verdict', known)}, or none")
+            raise UsageError(f"--fail-on {word}: {unknown_word(word, 'verdict', [*known, 'none'])}")
     if not words:
         raise UsageError(f"--fail-on: wanted some of {', '.join(known)}, or none")
     return tuple(Word(word) for word in dict.fromkeys(words))

@@ -8,17 +8,24 @@ from kernelproof.conformance.history.measurement import METRICS
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
+FACTOR = 10
+"""From so many times as much on, a change is told as a factor."""
+
 
 def percent(share: float | None) -> str:
-    """A relative change.
+    """A relative change; from ten times as much on, the factor.
 
     >>> percent(0.18), percent(-0.5), percent(0.0123), percent(float("inf")), percent(None)
     ('+18 %', '-50 %', '+1.2 %', 'from 0', '-')
+    >>> percent(8.9), percent(9.0), percent(516.01), percent(6000)
+    ('+890 %', 'x 10', 'x 517', 'x 6,001')
     """
     if share is None or math.isnan(share):
         return "-"
     if math.isinf(share):
         return "from 0"
+    if share >= FACTOR - 1:
+        return f"x {1 + share:,.0f}"
     digits = 1 if 0.0005 <= abs(share) < 0.0995 else 0
     return f"{100 * share:+.{digits}f} %"
 

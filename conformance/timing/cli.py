@@ -48,6 +48,9 @@ def bench(
     """
     import pytest
 
+    from kernelproof.conformance.record import check_writable
+    from kernelproof.conformance.suite import UsageError
+
     targets, passed_on = split(targets or [])
     if beside := _beside(workers, passed_on):
         print(
@@ -55,6 +58,11 @@ def bench(
             "bench runs alone, so leave it out",
             file=sys.stderr,
         )
+        return _USAGE
+    try:
+        check_writable(json_)
+    except UsageError as error:
+        print(f"kernelproof: {error}", file=sys.stderr)
         return _USAGE
     given = {
         "target": targets,

@@ -1,5 +1,7 @@
-"""What orthogonal features are for: unbiased estimates of exp(x . y), in every direction, and less
-spread than those of independent features (:mod:`.variance`).
+"""What orthogonal features are for: estimates of exp(x . y).
+
+They are unbiased, in every direction, and spread less than those of independent features
+(:mod:`.variance`).
 
 Blocks of rows are independent of each other; each makes one draw of an estimate, whose expectation
 and variance are known. All is measured at |x| = |y|, and where |z|^2 is 1/2: the bias of signs that
