@@ -350,7 +350,7 @@ MISTAKES = {
     "a file that does not exist": (["gone.py"], "target gone.py: gone.py does not exist"),
     "a file that does not exist beside one": (
         ["kernels.py", "typo.py"],
-        "target typo.py: typo.py does not exist, neither on base nor on head",
+        "target typo.py: typo.py does not exist",
     ),
     "a file outside": (["/etc/x.py"], "target /etc/x.py lies outside the repository"),
     "an unknown base": (["kernels.py", "--base", "v9"], "--base v9: "),
