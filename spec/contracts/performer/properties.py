@@ -37,14 +37,15 @@ def _coordinates_exchanged(point: Point) -> Posed:
     return Posed((as_drawn(point), moved), lambda drawn, got: agreeing(1, got, drawn))
 
 
-def _other_keys_between(point: Point) -> Posed:
-    """Keys of 32 times the norm, whose exponents are far below those of the call between."""
-    k, v = 32 * point.inputs["k"], point.inputs["v"]
-    far, again = (changed(point, f"k x 32, v x {n}", {}, k=k, v=n * v) for n in (1, 2))
-    return Posed(
-        (far, as_drawn(point), again),
-        lambda first, between, got: agreeing(2, got, first, lambda n: n * 2),
-    )
+def _other_keys_before(point: Point) -> Posed:
+    """Keys of 32 times the norm, whose exponents are far below those of the call before."""
+    ones = np.ones_like(point.inputs["v"])
+    far = changed(point, "k x 32, V = 1", {}, k=32 * point.inputs["k"], v=ones)
+
+    def agree(drawn: Answer, unit: Answer) -> Any:
+        yield Agreement(1, "out", unit["out"], Near(ones.astype(EXTENDED), np.zeros(ones.shape)))
+
+    return Posed((as_drawn(point), far), agree)
 
 
 def _unit_values(point: Point) -> Posed:
@@ -118,10 +119,10 @@ PERFORMER_PROPERTIES = (
     ),
     property_clause(
         "approximate",
-        "other-keys-between",
-        "A call with other keys between two equal ones changes nothing: no largest exponent is "
-        "kept.",
-        Relation(_other_keys_between),
+        "other-keys-before",
+        "A call with other keys before changes nothing: keys far below those have weights that sum "
+        "to 1, as any; no largest exponent is kept.",
+        Relation(_other_keys_before),
         (_SMALL,),
     ),
     property_clause(
