@@ -177,20 +177,21 @@ def axis_permuted(
     axis: str,
     place: int | None,
     options: tuple[str, ...] = (),
+    *,
+    words: str = "",
     ordered: Callable[[np.random.Generator, int], Array] = cycle,
 ) -> Relation:
     """Another order along an axis of all inputs that have it permutes the outputs.
 
-    place: of the axis in every output, None where none has it and nothing changes. ordered: draws
-    the order of so many things.
+    place: of the axis in every output, None where none has it and nothing changes. words: what a
+    report says was done. ordered: draws the order of so many things.
     """
-    done = "permuted" if ordered is cycle else "exchanged"
 
     def pose(point: Point) -> Posed:
         inputs = point.axes.items()
         [size, *_] = (point.inputs[n].shape[a.index(axis)] for n, a in inputs if axis in a)
         order = ordered(point.rng, size)
-        moved = changed(point, f"{axis} {done}", {}, **point.moved(**{axis: order}))
+        moved = changed(point, words or f"{axis} permuted", {}, **point.moved(**{axis: order}))
         index = (...,) if place is None else (*[slice(None)] * place, order)
         calls = (as_drawn(point), moved)
         return Posed(calls, lambda drawn, got: agreeing(1, got, drawn, lambda n: n[index]))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kernelproof.spec.contracts.integrity import property_clause
 from kernelproof.spec.language import Clause
 from kernelproof.spec.relations import (
     EXTENDED,
@@ -22,6 +23,7 @@ from kernelproof.spec.relations import (
     Relation,
     agreeing,
     as_drawn,
+    axis_permuted,
     changed,
     cycle,
 )
@@ -53,12 +55,6 @@ def _keys_permuted(point: Point) -> Posed:
             yield each._replace(want=each.want[..., order]) if permuted else each
 
     return Posed((as_drawn(point), moved), agree)
-
-
-def _units_permuted(point: Point) -> Posed:
-    order = cycle(point.rng, point.inputs["bias"].size)
-    moved = changed(point, "hidden units permuted", {}, **point.moved(h=order))
-    return Posed((as_drawn(point), moved), lambda drawn, got: agreeing(1, got, drawn))
 
 
 def _units_negated(point: Point) -> Posed:
@@ -159,7 +155,7 @@ _PROPERTIES: Mapping[str, tuple[str, Relation, Sequence[str], Sequence[str]]] = 
     "units-permuted": (
         "Permuting the hidden units (columns of both projections, bias and score weights together) "
         "changes nothing.",
-        Relation(_units_permuted, ("mask", "form")),
+        axis_permuted("h", None, ("mask", "form"), words="hidden units permuted"),
         _SMALL,
         _MASKED,
     ),
@@ -208,14 +204,7 @@ _PROPERTIES: Mapping[str, tuple[str, Relation, Sequence[str], Sequence[str]]] = 
 }
 
 PROPERTIES: tuple[Clause, ...] = tuple(
-    Clause(
-        f"attention.additive.property.{name}",
-        sentence,
-        "properties",
-        smoke,
-        core,
-        relation=relation,
-    )
+    property_clause("attention.additive", name, sentence, relation, smoke, core)
     for name, (sentence, relation, smoke, core) in _PROPERTIES.items()
 )
 """One clause per property."""

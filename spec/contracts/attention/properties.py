@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kernelproof.reference.attention.scaled_dot_product import Attention, allowed
 from kernelproof.spec.contracts.attention.bound import logit_term
+from kernelproof.spec.contracts.integrity import property_clause
 from kernelproof.spec.contracts.softmax.merging import shares
 from kernelproof.spec.language import Clause
 from kernelproof.spec.relations import (
@@ -467,13 +468,13 @@ _PROPERTIES: Mapping[str, _Property] = {
 def attention_properties(heads: str) -> tuple[Clause, ...]:
     """One clause per property, with cases for ``heads`` (``h2``, ``hq4.hkv2``)."""
     return tuple(
-        Clause(
-            f"attention.property.{name}",
+        property_clause(
+            "attention",
+            name,
             each.sentence,
-            "properties",
+            each.relation,
             tuple(case.format(h=heads) for case in each.smoke),
             tuple(case.format(h=heads) for case in each.core),
-            relation=each.relation,
         )
         for name, each in _PROPERTIES.items()
     )

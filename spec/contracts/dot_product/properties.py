@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kernelproof.spec.contracts.integrity import property_clause
 from kernelproof.spec.language import Clause
 from kernelproof.spec.relations import (
     Agreement,
@@ -104,7 +105,7 @@ _SMALL = ("b2.t33.d32/default/normal",)
 _MORE = ("b2.t70.d64/default/clustered",)
 
 PROPERTIES: tuple[Clause, ...] = tuple(
-    Clause(f"attention.property.{name}", sentence, "properties", _SMALL, _MORE, relation=relation)
+    property_clause("attention", name, sentence, relation, _SMALL, _MORE)
     for name, sentence, relation in (
         (
             "sequences-permuted",

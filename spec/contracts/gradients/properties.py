@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from kernelproof.spec.contracts.integrity import property_clause
 from kernelproof.spec.language import Clause
 from kernelproof.spec.relations import (
     Agreement,
@@ -19,6 +20,7 @@ from kernelproof.spec.relations import (
     Relation,
     agreeing,
     as_drawn,
+    axis_permuted,
     changed,
     cycle,
 )
@@ -60,15 +62,6 @@ def _keys_moved(point: Point) -> Posed:
 
     moved = changed(point, "keys and values permuted", {}, **point.moved(tk=order))
     return Posed((as_drawn(point), moved), agree)
-
-
-def _batch_moved(point: Point) -> Posed:
-    order = cycle(point.rng, len(point.inputs["q"]))
-    moved = changed(point, "batch permuted", {}, **point.moved(b=order))
-    return Posed(
-        (as_drawn(point), moved),
-        lambda drawn, got: agreeing(1, got, drawn, lambda n: n[order]),
-    )
 
 
 def _past_kept(point: Point) -> Posed:
@@ -119,7 +112,7 @@ _PROPERTIES = {
     ),
     "batch-moved": (
         "Permuting the batch permutes every gradient.",
-        Relation(_batch_moved, OPTIONS),
+        axis_permuted("b", 0, OPTIONS, words="batch permuted"),
         (_CAUSAL,),
     ),
     "past-kept": (
@@ -133,12 +126,6 @@ _PROPERTIES = {
 def gradient_properties() -> tuple[Clause, ...]:
     """One clause per property."""
     return tuple(
-        Clause(
-            f"attention.property.{name}",
-            sentence,
-            "properties",
-            smoke,
-            relation=relation,
-        )
+        property_clause("attention", name, sentence, relation, smoke)
         for name, (sentence, relation, smoke) in _PROPERTIES.items()
     )

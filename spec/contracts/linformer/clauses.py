@@ -86,7 +86,7 @@ LINFORMER_CLAUSES = (
         "tokens-exchanged",
         "Exchanging two tokens, and two columns of both projections, exchanges two rows of the "
         "outputs: each call takes the projections that it is given, however alike the last ones.",
-        axis_permuted("t", 2, ("scale",), exchanged),
+        axis_permuted("t", 2, ("scale",), words="t exchanged", ordered=exchanged),
         _SMALL,
     ),
     property_clause(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernelproof.spec.contracts.integrity import property_clause
 from kernelproof.spec.language import Clause
 from kernelproof.spec.relations import (
     Agreement,
@@ -70,7 +71,7 @@ _SMALL = ("m33.k65.n40/default/normal",)
 _MORE = ("m70.k300.n50/default/normal", "m40.k129.n33/default/graded")
 
 MATMUL_PROPERTIES: tuple[Clause, ...] = tuple(
-    Clause(f"matmul.property.{name}", sentence, "properties", _SMALL, _MORE, relation=relation)
+    property_clause("matmul", name, sentence, relation, _SMALL, _MORE)
     for name, sentence, relation in (
         (
             "products-permuted",

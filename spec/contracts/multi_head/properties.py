@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernelproof.spec.contracts.attention.properties import mask_at
-from kernelproof.spec.language import Clause
+from kernelproof.spec.contracts.integrity import property_clause
 from kernelproof.spec.relations import (
     Answer,
     Near,
@@ -196,7 +196,7 @@ _PROPERTIES: Mapping[str, tuple[str, Relation, tuple[str, ...], tuple[str, ...]]
 }
 
 LAYER_PROPERTIES = tuple(
-    Clause(f"attention.property.{name}", sentence, "properties", smoke, core, relation=relation)
+    property_clause("attention", name, sentence, relation, smoke, core)
     for name, (sentence, relation, smoke, core) in _PROPERTIES.items()
 )
 """One clause per property."""

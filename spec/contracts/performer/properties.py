@@ -31,12 +31,6 @@ def _keys_permuted(point: Point) -> Posed:
     return Posed((as_drawn(point), moved), lambda drawn, got: agreeing(1, got, drawn))
 
 
-def _coordinates_exchanged(point: Point) -> Posed:
-    order = exchanged(point.rng, point.inputs["q"].shape[-1])
-    moved = changed(point, "two coordinates exchanged", {}, **point.moved(d=order))
-    return Posed((as_drawn(point), moved), lambda drawn, got: agreeing(1, got, drawn))
-
-
 def _other_keys_before(point: Point) -> Posed:
     """Keys of 32 times the norm, whose exponents are far below those of the call before."""
     ones = np.ones_like(point.inputs["v"])
@@ -114,7 +108,13 @@ PERFORMER_PROPERTIES = (
         "coordinates-exchanged",
         "Exchanging two coordinates of queries, keys and features changes nothing: each call takes "
         "the features that it is given, however alike the last ones.",
-        Relation(_coordinates_exchanged, ("kind", "causal")),
+        axis_permuted(
+            "d",
+            None,
+            ("kind", "causal"),
+            words="two coordinates exchanged",
+            ordered=exchanged,
+        ),
         (_SMALL,),
     ),
     property_clause(

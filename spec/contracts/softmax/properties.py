@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from kernelproof.spec.contracts.integrity import property_clause
 from kernelproof.spec.contracts.softmax.merging import shares
 from kernelproof.spec.language import Clause
 from kernelproof.spec.relations import (
@@ -107,7 +108,7 @@ _SMALL = ("r17.n65/default/normal",)
 _MORE = ("r9.n1500/default/heavy-tailed", "r33.n200/default/large-logit")
 
 PROPERTIES: tuple[Clause, ...] = tuple(
-    Clause(f"softmax.property.{name}", sentence, "properties", _SMALL, _MORE, relation=relation)
+    property_clause("softmax", name, sentence, relation, _SMALL, _MORE)
     for name, sentence, relation in (
         (
             "columns-permuted",
