@@ -11,6 +11,7 @@ import typer
 
 from kernelproof import __version__
 from kernelproof.conformance.arguments import QUIET, Specs, Targets, plugin_arguments, split
+from kernelproof.conformance.exits import ExitCode
 from kernelproof.conformance.history import cli as history
 from kernelproof.conformance.regression.cli import gate
 from kernelproof.conformance.timing.cli import bench
@@ -22,9 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Conformance of attention and matrix-multiplication kernels.",
 )
-
-EXIT_USAGE = 4
-EXIT_INFRASTRUCTURE = 9
 
 
 def main() -> None:
@@ -39,7 +37,7 @@ def main() -> None:
             raise
         print(f"kernelproof: {error.format_message()}", file=sys.stderr)
         print("kernelproof --help lists commands and options", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
+        sys.exit(ExitCode.USAGE)
     sys.exit(code or 0)
 
 
@@ -165,7 +163,7 @@ def test(
                 "kernelproof: -n wants pytest-xdist: pip install pytest-xdist",
                 file=sys.stderr,
             )
-            return EXIT_USAGE
+            return ExitCode.USAGE
         arguments.append(f"-n{workers}")
     return int(pytest.main([*arguments, *passed_on]))
 
@@ -198,13 +196,13 @@ def list_(
         )
     except UsageError as error:
         print(f"kernelproof: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return ExitCode.USAGE
     suite = Suite(settings)
     try:
         found = catalogue(suite)
     except WorkerUnavailable as error:
         print(f"kernelproof: {error}", file=sys.stderr)
-        return EXIT_INFRASTRUCTURE
+        return ExitCode.INFRASTRUCTURE
     finally:
         suite.close()
     if json_:
@@ -235,7 +233,7 @@ def explain(
         page = (work_out if is_sheet else explain)(spec, words or [])
     except (LookupError, ValueError) as error:
         print(f"kernelproof: {error.args[0]}", file=sys.stderr)
-        return EXIT_USAGE
+        return ExitCode.USAGE
     if json_:
         print(json.dumps(page, indent=1))
     else:
@@ -266,7 +264,7 @@ def power(
         record.check_writable(json_)
     except (LookupError, UsageError) as error:
         print(f"kernelproof: {error.args[0]}", file=sys.stderr)
-        return EXIT_USAGE
+        return ExitCode.USAGE
     powers = []
     for _, group in groupby(matrix.measure_all(names), key=lambda each: each.spec):
         powers.append(list(group))
@@ -283,7 +281,7 @@ def power(
             record.write(Path(json_), matrix.to_json(every, edited))
         except OSError as error:
             print(f"kernelproof: {json_} was not written: {error.strerror}", file=sys.stderr)
-            return EXIT_INFRASTRUCTURE
+            return ExitCode.INFRASTRUCTURE
     bad = any(p.survivors or p.false_alarms for p in every)
     return 1 if bad or any(e.survivors or e.alarms for e in edited) else 0
 

@@ -13,6 +13,7 @@ import pytest
 from kernelproof.conformance import record
 from kernelproof.conformance import report as reporting
 from kernelproof.conformance.client import WorkerUnavailable
+from kernelproof.conformance.exits import ExitCode
 from kernelproof.conformance.plugin import option
 from kernelproof.conformance.suite import Fuzzed, Planned, Registered, Settings, Suite, UsageError
 from kernelproof.conformance.verdict import Result, Verdict
@@ -20,15 +21,12 @@ from kernelproof.conformance.verdict import Result, Verdict
 if TYPE_CHECKING:
     from kernelproof.conformance.timing.timed import Timed
 
-EXIT_INCONCLUSIVE = 7
-EXIT_INFRASTRUCTURE = 9
-
 
 class Infrastructure(pytest.exit.Exception):  # type: ignore[name-defined, misc]  # untyped there
     """Ends the run with exit code 9: nothing of it is an implementation's fault."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, returncode=EXIT_INFRASTRUCTURE)
+        super().__init__(message, returncode=ExitCode.INFRASTRUCTURE)
 
 
 class Session:
@@ -197,7 +195,7 @@ class Session:
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
         unmeasured = any(r.verdict is Verdict.UNMEASURED for r in self._results)
         if option(self._config, "strict") and session.exitstatus == 0 and unmeasured:
-            session.exitstatus = EXIT_INCONCLUSIVE
+            session.exitstatus = ExitCode.INCONCLUSIVE
         if path := option(self._config, "json"):
             run = record.RunRecord(self.suite, self._started, [*self._results, *self.plan[1]])
             try:
@@ -207,10 +205,11 @@ class Session:
                     f"kernelproof: the record was not written to {path}: {error.strerror}",
                     file=sys.stderr,
                 )
-                session.exitstatus = EXIT_INFRASTRUCTURE
-        whole = session.exitstatus in (0, 1, EXIT_INCONCLUSIVE)  # neither interrupted nor refused
+                session.exitstatus = ExitCode.INFRASTRUCTURE
+        # neither interrupted nor refused
+        whole = session.exitstatus in (0, ExitCode.REGRESSION, ExitCode.INCONCLUSIVE)
         if option(self._config, "record") and whole and not self._keep():
-            session.exitstatus = session.exitstatus or EXIT_INFRASTRUCTURE  # a verdict stands
+            session.exitstatus = session.exitstatus or ExitCode.INFRASTRUCTURE  # a verdict stands
 
     def _keep(self) -> bool:
         """Save the run, which has been judged by now, in the store; whether that succeeded."""

@@ -14,6 +14,7 @@ import pytest
 from recorded import run, series
 from test_history_store import flip
 
+from kernelproof.conformance.exits import ExitCode
 from kernelproof.conformance.history import cli, verification
 from kernelproof.conformance.history.schema import COLUMNS, SCHEMA_VERSION, VERSION_KEY
 from kernelproof.conformance.history.store import Store, StoreError
@@ -138,7 +139,7 @@ def test_a_file_that_cannot_be_read_this_time_is_told_and_stays(three, monkeypat
         assert store.runs() == []
         told = f"runs/{file.name} is left out: it cannot be read: {reason}"
         assert told in [str(each) for each in store.damage]
-        assert cli.ending(store) == cli.EXIT_INFRASTRUCTURE
+        assert cli.ending(store) == ExitCode.INFRASTRUCTURE
         assert "delete" not in capsys.readouterr().err
         assert Store(folder).verify().runs == 0
     assert not (folder / "runs" / "damaged").exists()

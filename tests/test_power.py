@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 
 from kernelproof.conformance import matrix
+from kernelproof.conformance.exits import ExitCode
 from kernelproof.conformance.power import RULES, TWICE_EAGER, Kill, Power, measure, trials
 from kernelproof.conformance.simulation.families import eager
 from kernelproof.spec.catalogue import load_spec, spec_names, with_derivatives
@@ -110,10 +111,9 @@ def test_the_matrix_counts_the_bugs_that_each_rule_noticed():
 
 
 def test_an_unknown_spec_is_answered_with_the_nearest(capsys):
-    from kernelproof.conformance.cli import EXIT_USAGE
     from kernelproof.conformance.cli import power as command
 
-    assert command(spec=["matmul.tile"]) == EXIT_USAGE
+    assert command(spec=["matmul.tile"]) == ExitCode.USAGE
     assert "did you mean 'matmul.tiled'?" in capsys.readouterr().err
 
 

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
+from kernelproof.conformance.exits import ExitCode
+
 if TYPE_CHECKING:
     from kernelproof.conformance.history.store import Store
 
 app = typer.Typer(no_args_is_help=True, help="The record over commits.", rich_markup_mode=None)
 
-EXIT_USAGE = 4
-EXIT_NOTHING = 5
-EXIT_MISSING = 8
-EXIT_INFRASTRUCTURE = 9
 
 Folder = Annotated[
     str | None,
@@ -34,7 +32,7 @@ Arguments = ParamSpec("Arguments")
 class Refused(Exception):
     """A command that cannot be meant or done: one sentence, and the code it exits with."""
 
-    def __init__(self, message: str, code: int = EXIT_USAGE) -> None:
+    def __init__(self, message: str, code: int = ExitCode.USAGE) -> None:
         super().__init__(message)
         self.code = code
 
@@ -53,9 +51,9 @@ def tells_failures(command: Callable[Arguments, int]) -> Callable[Arguments, int
         except Refused as refusal:
             return _told(str(refusal), refusal.code)
         except ImportFailure as failure:
-            return _told(f"{failure}; nothing was imported", EXIT_USAGE)
+            return _told(f"{failure}; nothing was imported", ExitCode.USAGE)
         except (RevisionError, StoreError) as error:
-            return _told(str(error), EXIT_INFRASTRUCTURE)
+            return _told(str(error), ExitCode.INFRASTRUCTURE)
 
     return run
 
@@ -69,7 +67,6 @@ def open_store(folder: str | None) -> Store:
     if not (place / "runs").is_dir():
         raise Refused(
             f"{place} holds no runs: kernelproof test --record makes it, --store names another",
-            EXIT_MISSING,
         )
     return Store(place)
 
@@ -87,7 +84,7 @@ def ending(store: Store) -> int:
     proven = [each.flaw.proven for each in store.damage]
     which = f": {lost}" if all(proven) else f"; of those set aside, {lost}" if any(proven) else ""
     print(f"kernelproof: what is shown is without these files{which}", file=sys.stderr)
-    return EXIT_INFRASTRUCTURE
+    return ExitCode.INFRASTRUCTURE
 
 
 def _told(message: str, code: int) -> int:
@@ -224,7 +221,7 @@ def import_(
             what = many(len(each.run.measurements), "time")
             print(f"{each.path}: {what} at {each.run.commit[:10] or 'no commit'}")
         imported += len(each.run.measurements)
-    return ending(opened) or (0 if imported else _told("nothing to import there", EXIT_NOTHING))
+    return ending(opened) or (0 if imported else _told("nothing to import there", ExitCode.NOTHING))
 
 
 @app.command()
@@ -255,10 +252,14 @@ def export(
             chosen = write_pytest_benchmark(opened, series, run, Path(file))
             if chosen is None:
                 which = f"no run {run}..." if run else "no run"
-                raise Refused(f"{which} has times of such series: nothing to export", EXIT_NOTHING)
+                raise Refused(
+                    f"{which} has times of such series: nothing to export", ExitCode.NOTHING
+                )
             what = f"run {chosen.id} at {chosen.commit[:10] or 'no commit'}"
     except OSError as error:
-        raise Refused(f"{file} was not written: {error.strerror}", EXIT_INFRASTRUCTURE) from None
+        raise Refused(
+            f"{file} was not written: {error.strerror}", ExitCode.INFRASTRUCTURE
+        ) from None
     print(f"{file}: {what}")
     return ending(opened)
 

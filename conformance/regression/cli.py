@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kernelproof.conformance.exits import ExitCode
+
 if TYPE_CHECKING:
     from kernelproof.conformance.regression.outcome import Policy
-
-EXIT_USAGE = 4
-EXIT_INFRASTRUCTURE = 9
-EXIT_INTERRUPTED = 130
 
 
 def gate(
@@ -167,16 +165,16 @@ def gate(
         return publish(outcome, places, today)
     except UsageError as error:
         _complain(str(error))
-        return EXIT_USAGE
+        return ExitCode.USAGE
     except SetupFailed as error:
         _complain(str(error))
-        return 1 if error.side == "head" else EXIT_INFRASTRUCTURE
+        return ExitCode.REGRESSION if error.side == "head" else ExitCode.INFRASTRUCTURE
     except WorkerUnavailable as error:
         _complain(str(error))
-        return EXIT_INFRASTRUCTURE
+        return ExitCode.INFRASTRUCTURE
     except KeyboardInterrupt:
         _complain("interrupted: nothing was judged, nothing is left behind")
-        return EXIT_INTERRUPTED
+        return ExitCode.INTERRUPTED
 
 
 def _policy(
@@ -213,7 +211,7 @@ def _self_test(policy: Policy, seconds: float) -> int:
         lines = list(self_test(policy.rule, Processes(), seconds, _say))
     except SelfTestFailed as error:
         _complain(str(error))
-        return EXIT_INFRASTRUCTURE
+        return ExitCode.INFRASTRUCTURE
     _say("")
     print("\n".join(lines))
     return 0

@@ -7,22 +7,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from kernelproof.conformance.exits import ExitCode
 from kernelproof.conformance.history.measurement import Measurement, Series
 from kernelproof.conformance.regression.decision import Rule
 from kernelproof.conformance.regression.revisions import Revision
 from kernelproof.conformance.regression.verdicts import (
     ALLOWANCES,
     DEFAULT_POLICY,
-    EXIT_INFRASTRUCTURE,
-    EXIT_REGRESSION,
     NOT_COMPARED,
     Finding,
     Word,
     exit_code,
 )
 from kernelproof.conformance.verdict import Result
-
-EXIT_NOTHING = 5
 
 
 @dataclass(frozen=True)
@@ -63,10 +60,10 @@ class Outcome:
         """The exit code."""
         broken = self.failing and Word.FAILING in self.policy.fail_on
         if broken or self.problems:
-            return EXIT_REGRESSION
+            return ExitCode.REGRESSION
         code = exit_code(self.findings, self.policy.fail_on)
-        if self.unloaded and code != EXIT_REGRESSION:
-            return EXIT_INFRASTRUCTURE
+        if self.unloaded and code != ExitCode.REGRESSION:
+            return ExitCode.INFRASTRUCTURE
         return code or (0 if self.compared else self._code_of_nothing)
 
     @property
@@ -78,7 +75,7 @@ class Outcome:
     def _code_of_nothing(self) -> int:
         """What was not compared is no pass, whatever the policy."""
         silent = tuple(word for word in NOT_COMPARED if word is not Word.VOID)
-        return exit_code(self.findings, silent) or EXIT_NOTHING
+        return exit_code(self.findings, silent) or ExitCode.NOTHING
 
     @property
     def counts(self) -> Counter[Word]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernelproof.conformance import record
+from kernelproof.conformance.exits import ExitCode
 from kernelproof.conformance.regression import github, markdown, terminal
 from kernelproof.conformance.regression.document import document
 from kernelproof.conformance.regression.keeping import keep
 from kernelproof.conformance.regression.outcome import Outcome
-from kernelproof.conformance.regression.verdicts import EXIT_INFRASTRUCTURE
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ def publish(outcome: Outcome, places: Places, today: datetime.date) -> int:
     if places.markdown:
         file = Path(places.markdown)
         lost += _tried(places.markdown, lambda: file.write_text(comment, encoding="utf-8"))
-    code = outcome.code or (EXIT_INFRASTRUCTURE if lost else 0)
+    code = outcome.code or (ExitCode.INFRASTRUCTURE if lost else 0)
     if places.json:
         path, told = Path(places.json), document(outcome, code)
         lost += _tried(places.json, lambda: record.write(path, told))
-    code = outcome.code or (EXIT_INFRASTRUCTURE if lost else 0)
+    code = outcome.code or (ExitCode.INFRASTRUCTURE if lost else 0)
     for each in lost:
         stands = "the verdict stands, " if outcome.code else "nothing else is wrong, "
         print(f"kernelproof: {each}; {stands}exit code {code}", file=sys.stderr)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from kernelproof.conformance.exits import ExitCode
 from kernelproof.conformance.history.measurement import METRICS
 from kernelproof.conformance.regression.accepted import ACCEPTABLE
 from kernelproof.conformance.regression.outcome import Outcome, severity
 from kernelproof.conformance.regression.verdicts import (
-    EXIT_INCONCLUSIVE,
-    EXIT_INFRASTRUCTURE,
-    EXIT_MISSING,
-    EXIT_REGRESSION,
     NOT_COMPARED,
     SENTENCES,
     Finding,
@@ -125,11 +122,11 @@ def headline(outcome: Outcome) -> str:
     return f"{start}: {words}{passed:,} of {total:,} series did not change{rest}"
 
 
-_STARTS = {
-    EXIT_REGRESSION: "regression",
-    EXIT_INCONCLUSIVE: "inconclusive",
-    EXIT_MISSING: "missing",
-    EXIT_INFRASTRUCTURE: "base cannot be loaded",
+_STARTS: Mapping[int, str] = {
+    ExitCode.REGRESSION: "regression",
+    ExitCode.INCONCLUSIVE: "inconclusive",
+    ExitCode.MISSING: "missing",
+    ExitCode.INFRASTRUCTURE: "base cannot be loaded",
 }
 
 

@@ -6,14 +6,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from kernelproof.conformance.exits import ExitCode
 from kernelproof.conformance.history.measurement import METRICS, Series
 from kernelproof.conformance.suite import UsageError
 from kernelproof.spec.wording import unknown_word
-
-EXIT_REGRESSION = 1
-EXIT_INCONCLUSIVE = 7
-EXIT_MISSING = 8
-EXIT_INFRASTRUCTURE = 9
 
 
 class Word(StrEnum):
@@ -49,14 +45,14 @@ SENTENCES: Mapping[Word, str] = {
 }
 
 EXIT_CODES: Mapping[Word, int] = {
-    **dict.fromkeys((Word.FAILING, Word.MORE, Word.SLOWER, Word.VOID), EXIT_REGRESSION),
-    **dict.fromkeys((Word.FASTER, Word.LESS), EXIT_REGRESSION),
-    **dict.fromkeys((Word.MISSING, Word.NO_BASELINE), EXIT_MISSING),
-    **dict.fromkeys((Word.INCONCLUSIVE, Word.INCOMPARABLE), EXIT_INCONCLUSIVE),
+    **dict.fromkeys((Word.FAILING, Word.MORE, Word.SLOWER, Word.VOID), ExitCode.REGRESSION),
+    **dict.fromkeys((Word.FASTER, Word.LESS), ExitCode.REGRESSION),
+    **dict.fromkeys((Word.MISSING, Word.NO_BASELINE), ExitCode.MISSING),
+    **dict.fromkeys((Word.INCONCLUSIVE, Word.INCOMPARABLE), ExitCode.INCONCLUSIVE),
 }
 """With which code a run ends if its policy fails this word."""
 
-_BY_WEIGHT = (EXIT_REGRESSION, EXIT_MISSING, EXIT_INCONCLUSIVE)
+_BY_WEIGHT = (ExitCode.REGRESSION, ExitCode.MISSING, ExitCode.INCONCLUSIVE)
 """Of several codes the first here wins: what is known to be bad, before what is not known."""
 
 DEFAULT_POLICY = (

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from kernelproof.conformance.arguments import QUIET, Specs, Targets, plugin_arguments, split
+from kernelproof.conformance.exits import ExitCode
 
-_USAGE = 4
 _OWN_TABLE = ("columns", "sort", "group-by", "name", "compare", "histogram", "verbose", "cprofile")
 
 
@@ -58,12 +58,12 @@ def bench(
             "bench runs alone, so leave it out",
             file=sys.stderr,
         )
-        return _USAGE
+        return ExitCode.USAGE
     try:
         check_writable(json_)
     except UsageError as error:
         print(f"kernelproof: {error}", file=sys.stderr)
-        return _USAGE
+        return ExitCode.USAGE
     given = {
         "target": targets,
         "spec": spec,
