@@ -20,6 +20,39 @@ Specs = Annotated[
     list[str] | None,
     typer.Option("--spec", metavar="GLOB", help="Only these specs; of a :callable, its spec."),
 ]
+Implementations = Annotated[
+    str | None, typer.Option("--impl", metavar="GLOB", help="Only these implementations.")
+]
+Backends = Annotated[
+    list[str] | None, typer.Option("--backend", metavar="B", help="cpu, interpret, cuda.")
+]
+Dtypes = Annotated[
+    list[str] | None, typer.Option("--dtype", metavar="D", help="Only this input dtype.")
+]
+Cases = Annotated[list[str] | None, typer.Option("--case", metavar="ID", help="Only this case.")]
+Returns = Annotated[
+    str | None, typer.Option("--returns", metavar="NAMES", help="Outputs of a :callable.")
+]
+Map = Annotated[
+    str | None,
+    typer.Option("--map", metavar="MAP", help="Keywords of a :callable: mask=attn_mask,..."),
+]
+Timeout = Annotated[
+    str | None,
+    typer.Option("--timeout", metavar="S", help="Seconds per call (60).", show_default=False),
+]
+ImportTimeout = Annotated[
+    str | None,
+    typer.Option(
+        "--import-timeout", metavar="S", help="Seconds per import (60).", show_default=False
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory", metavar="GIB", help="Address space per worker (8).", show_default=False
+    ),
+]
 
 QUIET = (
     *("--kp-console", "-q", "--no-header", "--tb=no", "-rN", "--import-mode=prepend"),

@@ -10,7 +10,22 @@ from typing import Annotated, Any
 import typer
 
 from kernelproof import __version__
-from kernelproof.conformance.arguments import QUIET, Specs, Targets, plugin_arguments, split
+from kernelproof.conformance.arguments import (
+    QUIET,
+    Backends,
+    Cases,
+    Dtypes,
+    Implementations,
+    ImportTimeout,
+    Map,
+    Memory,
+    Returns,
+    Specs,
+    Targets,
+    Timeout,
+    plugin_arguments,
+    split,
+)
 from kernelproof.conformance.exits import ExitCode
 from kernelproof.conformance.history import cli as history
 from kernelproof.conformance.regression.cli import gate
@@ -63,22 +78,16 @@ def _root(
 def test(
     targets: Targets = None,
     spec: Specs = None,
-    impl: Annotated[
-        str | None, typer.Option(metavar="GLOB", help="Only these implementations.")
-    ] = None,
-    backend: Annotated[
-        list[str] | None, typer.Option(metavar="B", help="cpu, interpret, cuda.")
-    ] = None,
-    dtype: Annotated[
-        list[str] | None, typer.Option(metavar="D", help="Only this input dtype.")
-    ] = None,
+    impl: Implementations = None,
+    backend: Backends = None,
+    dtype: Dtypes = None,
     tier: Annotated[
         str | None, typer.Option(metavar="T", help="smoke, core (default), full.")
     ] = None,
     seed: Annotated[
         str | None, typer.Option(metavar="N", help="Seed of the inputs, or 'random'.")
     ] = None,
-    case: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this case.")] = None,
+    case: Cases = None,
     clause: Annotated[
         list[str] | None, typer.Option(metavar="C", help="Judge the case by this clause alone.")
     ] = None,
@@ -92,13 +101,8 @@ def test(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 7 if anything was unmeasured.")
     ] = False,
-    returns: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Outputs of a :callable.")
-    ] = None,
-    map_: Annotated[
-        str | None,
-        typer.Option("--map", metavar="MAP", help="Keywords of a :callable: mask=attn_mask,..."),
-    ] = None,
+    returns: Returns = None,
+    map_: Map = None,
     gradients: Annotated[
         bool, typer.Option("--gradients", help="Judge the gradients of a :callable, too.")
     ] = False,
@@ -115,13 +119,9 @@ def test(
     workers: Annotated[
         int | None, typer.Option("-n", metavar="N", help="Processes (pytest-xdist).")
     ] = None,
-    timeout: Annotated[str | None, typer.Option(metavar="S", help="Seconds per call (60).")] = None,
-    import_timeout: Annotated[
-        str | None, typer.Option(metavar="S", help="Seconds per import (60).")
-    ] = None,
-    memory: Annotated[
-        str | None, typer.Option(metavar="GIB", help="Address space per worker (8).")
-    ] = None,
+    timeout: Timeout = None,
+    import_timeout: ImportTimeout = None,
+    memory: Memory = None,
 ) -> int:
     """Run the suite on the implementations of the targets."""
     import pytest

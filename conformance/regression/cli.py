@@ -10,6 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kernelproof.conformance.arguments import (
+    Backends,
+    Cases,
+    Dtypes,
+    Implementations,
+    ImportTimeout,
+    Map,
+    Memory,
+    Returns,
+    Specs,
+    Timeout,
+)
 from kernelproof.conformance.exits import ExitCode
 
 if TYPE_CHECKING:
@@ -36,20 +48,11 @@ def gate(
         str | None,
         typer.Option(metavar="REV", help="Judge this revision. Default: the working tree."),
     ] = None,
-    spec: Annotated[
-        list[str] | None,
-        typer.Option("--spec", metavar="GLOB", help="Only these specs; of a :callable, its spec."),
-    ] = None,
-    impl: Annotated[
-        str | None, typer.Option(metavar="GLOB", help="Only these implementations.")
-    ] = None,
-    case: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this case.")] = None,
-    backend: Annotated[
-        list[str] | None, typer.Option(metavar="B", help="cpu, interpret, cuda.")
-    ] = None,
-    dtype: Annotated[
-        list[str] | None, typer.Option(metavar="D", help="Only this input dtype.")
-    ] = None,
+    spec: Specs = None,
+    impl: Implementations = None,
+    case: Cases = None,
+    backend: Backends = None,
+    dtype: Dtypes = None,
     tier: Annotated[str, typer.Option(metavar="T", help="smoke, core, full.")] = "smoke",
     seed: Annotated[str, typer.Option(metavar="N", help="Seed of the inputs.")] = "0",
     budget: Annotated[
@@ -91,16 +94,11 @@ def gate(
             metavar="DIR", help="Keep both runs here. Default: .kernelproof, if it exists."
         ),
     ] = None,
-    returns: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Outputs of a :callable.")
-    ] = None,
-    map_: Annotated[
-        str | None,
-        typer.Option("--map", metavar="MAP", help="Keywords of a :callable: mask=attn_mask,..."),
-    ] = None,
-    timeout: Annotated[float, typer.Option(metavar="S", help="Seconds per call.")] = 60,
-    import_timeout: Annotated[float, typer.Option(metavar="S", help="Seconds per import.")] = 60,
-    memory: Annotated[float, typer.Option(metavar="GIB", help="Address space per worker.")] = 8,
+    returns: Returns = None,
+    map_: Map = None,
+    timeout: Timeout = "60",
+    import_timeout: ImportTimeout = "60",
+    memory: Memory = "8",
     self_test: Annotated[
         bool,
         typer.Option("--self-test", help="Measure what the rule for times can see here, now."),

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from kernelproof.conformance.arguments import QUIET, Specs, Targets, plugin_arguments, split
+from kernelproof.conformance.arguments import (
+    QUIET,
+    Implementations,
+    Memory,
+    Specs,
+    Targets,
+    Timeout,
+    plugin_arguments,
+    split,
+)
 from kernelproof.conformance.exits import ExitCode
 
 _OWN_TABLE = ("columns", "sort", "group-by", "name", "compare", "histogram", "verbose", "cprofile")
@@ -17,9 +26,7 @@ _OWN_TABLE = ("columns", "sort", "group-by", "name", "compare", "histogram", "ve
 def bench(
     targets: Targets = None,
     spec: Specs = None,
-    impl: Annotated[
-        str | None, typer.Option(metavar="GLOB", help="Only these implementations.")
-    ] = None,
+    impl: Implementations = None,
     backend: Annotated[list[str] | None, typer.Option(metavar="B", help="cpu, cuda.")] = None,
     dtype: Annotated[
         list[str] | None,
@@ -36,10 +43,8 @@ def bench(
     ] = None,
     record: Annotated[bool, typer.Option("--record", help="Keep the times in the store.")] = False,
     workers: Annotated[str | None, typer.Option("-n", hidden=True)] = None,
-    timeout: Annotated[str | None, typer.Option(metavar="S", help="Seconds per call (60).")] = None,
-    memory: Annotated[
-        str | None, typer.Option(metavar="GIB", help="Address space per worker (8).")
-    ] = None,
+    timeout: Timeout = None,
+    memory: Memory = None,
 ) -> int:
     """Time the implementations of the targets, beside a known operation and this machine's roofs.
 
