@@ -213,7 +213,12 @@ class Session:
 
     def _keep(self) -> bool:
         """Save the run, which has been judged by now, in the store; whether that succeeded."""
-        from kernelproof.conformance.history.collect import measurements_of, run_of
+        from kernelproof.conformance.history.collect import (
+            called,
+            measurements_of,
+            run_of,
+            times_of,
+        )
         from kernelproof.conformance.history.place import store_folder
         from kernelproof.conformance.history.revision import RevisionError
         from kernelproof.conformance.history.store import Store, StoreError
@@ -222,9 +227,12 @@ class Session:
         measured = measurements_of(self._results, self.suite, processes=processes)
         label = f"test, tier {self.suite.settings.tier}"
         if self.suite.settings.bench:
-            from kernelproof.conformance.timing.kept import times_of
-
-            measured, label = times_of(self._timed, self.suite), "bench"
+            label = "bench"
+            measured = [
+                each
+                for timed in self._timed
+                for each in times_of(self.suite, called(timed.result), *timed.kept)
+            ]
         try:
             run = run_of(measured, self.suite, self._started, label)
             folder = store_folder(option(self._config, "store"))

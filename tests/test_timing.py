@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import numpy as np
 import pytest
 
 from kernelproof.conformance.client import Worker
+from kernelproof.conformance.history.collect import called, times_of
 from kernelproof.conformance.suite import Settings, Suite, UsageError
 from kernelproof.conformance.timing import timer
 from kernelproof.conformance.timing.bracket import Chunk, disagreement, least_believed
 from kernelproof.conformance.timing.clocks import CudaClock
-from kernelproof.conformance.timing.fresh import time_once
 from kernelproof.conformance.timing.mixing import base_of, cut_of
 from kernelproof.conformance.timing.plan import PERFORMANCE, performance_plan
 from kernelproof.conformance.timing.stopping import enough, median_error, steady
@@ -301,7 +302,10 @@ COUNTS = ("raises_later", "caches_by_address", "caches_by_shape_when_timed", "ne
 def time_one(suite: Suite, name: str) -> Timed:
     """In a process of its own, if it leaves anything behind for the next one."""
     item = next(p for p in suite.timed() if p.implementation.name == name)
-    return time_once(suite, item) if name in (*PATCHES, *COUNTS) else suite.time(item)
+    if name not in (*PATCHES, *COUNTS):
+        return suite.time(item)
+    with closing(suite.fresh_worker(item.implementation.target, item.backend)) as worker:
+        return suite.time(item, worker)
 
 
 @pytest.mark.parametrize(("name", "verdict", "words"), DECEIVERS)
@@ -310,7 +314,7 @@ def test_a_kernel_that_deceives_a_clock_gets_no_time(talkers, name, verdict, wor
     told = f"{timed.result.verdict}: {timed.result.clause}: {timed.result.message}"
     assert (timed.result.verdict, words in told) == (verdict, True), told
     assert timed.void == (verdict != "pass")
-    assert timed.measurements("any", "none") == [] or verdict == "pass"
+    assert bool(times_of(talkers, called(timed.result), *timed.kept)) == (verdict == "pass")
 
 
 def test_results_that_are_kept_by_address_are_seen_or_gain_nothing(talkers):
@@ -328,10 +332,12 @@ def test_a_time_is_told_with_what_it_can_be_compared_with(talkers):
     assert (facts["yardstick"], facts["threads"]) == ("torch.mm", 1)
     assert facts["ratio_to_yardstick"] > 10
     assert 0 < facts["fraction_of_roof"] < 0.5
-    time, yardstick = timed.measurements("here", "now", process=3)
-    assert (time.series.metric, time.value, time.process) == ("time", timed.median, 3)
-    assert (yardstick.series.metric, yardstick.value) == ("yardstick", timed.ratio)
-    assert time.series.name == f"matmul.tiled/honest/cpu/{CASE}:time"
+    kept = times_of(talkers, called(timed.result), *timed.kept, process=3)
+    assert [(m.series.metric, m.value, m.process) for m in kept] == [
+        ("time", timed.median, 3),
+        ("yardstick", timed.ratio, 3),
+    ]
+    assert kept[0].series.name == f"matmul.tiled/honest/cpu/{CASE}:time"
 
 
 def test_seconds_have_three_digits_and_a_unit():

@@ -67,6 +67,7 @@ def open_store(folder: str | None) -> Store:
     if not (place / "runs").is_dir():
         raise Refused(
             f"{place} holds no runs: kernelproof test --record makes it, --store names another",
+            ExitCode.MISSING,
         )
     return Store(place)
 

@@ -23,7 +23,14 @@ from kernelproof.conformance.suite import Suite
 from kernelproof.conformance.targets import Target
 from kernelproof.conformance.verdict import Result, Verdict
 
-_Called: TypeAlias = tuple[str, str, str, str]
+Called: TypeAlias = tuple[str, str, str, str]
+"""Spec, implementation, backend and case: what the results of one call have in common."""
+
+
+def called(of: Result | Series) -> Called:
+    """The call that a result or a series is about."""
+    case = of.case if isinstance(of, Result) else of.case_id
+    return of.spec, of.implementation, of.backend, case
 
 
 def run_of(
@@ -62,25 +69,46 @@ def measurements_of(
     What could not be measured is left out, and so are the counts of a wrong result.
     processes: of pytest-xdist, which share the cores.
     """
-    cases: dict[_Called, list[Result]] = {}
+    cases: dict[Called, list[Result]] = {}
     for result in results:
         if result.case:
-            key = (result.spec, result.implementation, result.backend, result.case)
-            cases.setdefault(key, []).append(result)
-    described = {
-        (each.spec.name, each.name): suite.description[each.target]
-        for each in suite.implementations
-    }
+            cases.setdefault(called(result), []).append(result)
     found = []
-    for called, of_case in cases.items():
+    for call, of_case in cases.items():
         conformant = not any(result.verdict.failing for result in of_case)
-        description = described[called[:2]]
         for metric, (value, verdict) in _numbers(of_case).items():
-            counted = METRICS[metric].kind == "counted"
-            device = ANY_DEVICE if counted else device_identity(description, called[2], processes)
-            series = Series(*called, metric, device, toolchain(description))
+            series = series_of(suite, call, metric, processes=processes)
             found.append(Measurement(series, value, 0, conformant, str(verdict)))
     return found
+
+
+def times_of(
+    suite: Suite, call: Called, seconds: float | None, ratio: float | None, process: int = 0
+) -> list[Measurement]:
+    """The numbers of one timing of a call: its time, and that in units of the yardstick's.
+
+    A time that is None is void, and not kept.
+    """
+    return [
+        Measurement(series_of(suite, call, metric), value, process)
+        for metric, value in (("time", seconds), ("yardstick", ratio))
+        if value is not None
+    ]
+
+
+def series_of(suite: Suite, call: Called, metric: str, *, processes: int = 1) -> Series:
+    """The series of a metric of a call, on the device and toolchain of the target's worker.
+
+    processes: of pytest-xdist, which share the cores.
+    """
+    description = next(
+        suite.description[each.target]
+        for each in suite.implementations
+        if (each.spec.name, each.name) == call[:2]
+    )
+    counted = METRICS[metric].kind == "counted"
+    device = ANY_DEVICE if counted else device_identity(description, call[2], processes)
+    return Series(*call, metric, device, toolchain(description))
 
 
 def _numbers(results: Sequence[Result]) -> dict[str, tuple[float, Verdict]]:

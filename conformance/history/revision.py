@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import os
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
+
+from kernelproof.conformance.git import GitFailure, git
 
 Place: TypeAlias = tuple[float, int, str]
 """Sorts commits; see :func:`commit_places`."""
@@ -98,22 +98,11 @@ def _dates(folder: Path | str, commits: Iterable[str]) -> dict[str, float]:
 
 def _git(folder: Path | str, *words: str, given: str = "") -> str:
     """What git prints; nothing where there is no repository or no commit. Raises RevisionError."""
-    # a hook runs with variables that say which repository it belongs to, whatever the folder
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        ran = subprocess.run(
-            ["git", "-C", str(folder), *words],
-            input=given,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env={**outside, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"},
-        )
+        return git(folder, *words, given=given)
     except FileNotFoundError:
         return ""
-    if ran.returncode == 0:
-        return ran.stdout.strip()
-    told = ran.stderr.strip().splitlines()
-    if not told or "not a git repository" in told[0]:
-        return ""
-    raise RevisionError(f"git {words[0]} in {folder}: {told[0]}")
+    except GitFailure as failure:
+        if not failure.told or "not a git repository" in failure.told[0]:
+            return ""
+        raise RevisionError(f"git {words[0]} in {folder}: {failure.told[0]}") from None

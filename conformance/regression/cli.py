@@ -107,8 +107,8 @@ def gate(
     """Compare two revisions: counts and errors exactly, times by interleaved fresh processes. Exit
     1 for a regression or a wrong result, 7 if noise hides the answer, 8 if something vanished."""
     from kernelproof.conformance.client import WorkerUnavailable
+    from kernelproof.conformance.history.place import store_if_any
     from kernelproof.conformance.regression.gate import judge
-    from kernelproof.conformance.regression.keeping import store_of
     from kernelproof.conformance.regression.publishing import Places, publish
     from kernelproof.conformance.regression.revisions import Repository
     from kernelproof.conformance.regression.sides import (
@@ -142,7 +142,7 @@ def gate(
             "import_timeout": import_timeout,
             "memory": memory,
         }
-        places = Places(json_, markdown, store_of(repository.root, store))
+        places = Places(json_, markdown, store_if_any(repository.root, store))
         places.check()
         asked = Asked(
             read_targets(targets or [], repository.root, current),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
+from kernelproof.conformance.history.collect import Called, called
 from kernelproof.conformance.history.measurement import METRICS, Measurement, Series
 from kernelproof.conformance.regression.verdicts import (
     ERROR_FACTOR,
@@ -16,15 +16,6 @@ from kernelproof.conformance.regression.verdicts import (
 )
 from kernelproof.conformance.verdict import Result, Verdict
 from kernelproof.spec.rounding import Precision
-
-Called: TypeAlias = tuple[str, str, str, str]
-"""Spec, implementation, backend and case: what the results of one call have in common."""
-
-
-def called(of: Result | Series) -> Called:
-    """The call that a result or a series is about."""
-    case = of.case if isinstance(of, Result) else of.case_id
-    return of.spec, of.implementation, of.backend, case
 
 
 def compare(

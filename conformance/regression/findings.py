@@ -6,11 +6,15 @@ import statistics
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from kernelproof.conformance.history.collect import measurements_of
-from kernelproof.conformance.history.measurement import METRICS, Measurement, Series
-from kernelproof.conformance.regression.counted import (
+from kernelproof.conformance.history.collect import (
     Called,
     called,
+    measurements_of,
+    series_of,
+    times_of,
+)
+from kernelproof.conformance.history.measurement import METRICS, Measurement, Series
+from kernelproof.conformance.regression.counted import (
     compare,
     has_worse_error,
     moved,
@@ -18,7 +22,7 @@ from kernelproof.conformance.regression.counted import (
     same_kernel,
 )
 from kernelproof.conformance.regression.outcome import Policy
-from kernelproof.conformance.regression.sides import Side, series_of
+from kernelproof.conformance.regression.sides import Side
 from kernelproof.conformance.regression.timed import Times
 from kernelproof.conformance.regression.verdicts import Finding, Word
 from kernelproof.conformance.regression.wording import percent, plural
@@ -40,11 +44,7 @@ def measured_on(side: Side, times: Times | None) -> list[Measurement]:
     found = list(measurements_of(side.results, side.suite))
     for call, readings in times.readings[side.name].items() if times else ():
         for process, reading in enumerate(readings):
-            values = {"time": reading.seconds, "yardstick": reading.yardstick}
-            for metric, value in values.items():
-                if value is not None:
-                    series = series_of(side.suite, call, metric)
-                    found.append(Measurement(series, value, process))
+            found += times_of(side.suite, call, reading.seconds, reading.yardstick, process)
     return found
 
 

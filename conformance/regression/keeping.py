@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,17 +10,6 @@ from kernelproof import __version__
 from kernelproof.conformance.history.measurement import Run
 from kernelproof.conformance.history.store import Store, StoreError
 from kernelproof.conformance.regression.outcome import Outcome
-
-FOLDER = ".kernelproof"
-VARIABLE = "KERNELPROOF_STORE"
-
-
-def store_of(root: Path, named: str | None) -> Path | None:
-    """The store that was named, or the one that the repository has, if it has one."""
-    if named or (named := os.environ.get(VARIABLE)):
-        return Path(named)
-    usual = root / FOLDER
-    return usual if usual.is_dir() else None
 
 
 def keep(outcome: Outcome, folder: Path | None) -> Iterator[str]:

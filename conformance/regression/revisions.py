@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from pathlib import Path, PurePath
 from types import FrameType
 from typing import IO
 
+from kernelproof.conformance.git import GitFailure, git
 from kernelproof.conformance.suite import UsageError
 
 DEFAULT_BRANCHES = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
@@ -24,16 +23,11 @@ SOURCES = (".py", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp")
 """Of new files that git does not know, those that a target may read. A log or a report is no
 change: with it, what was committed would be compared with itself."""
 
-_SILENT = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 _NOBODY = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
     for what, value in (("NAME", "kernelproof"), ("EMAIL", "kernelproof@localhost"))
 }
-
-
-class GitFailure(Exception):
-    """A command of git that failed; the message is its own last sentence."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ class Repository:
         if shutil.which("git") is None:
             raise UsageError("gate compares revisions of a repository, but git is not installed")
         try:
-            root = _git(folder, "rev-parse", "--show-toplevel")
+            root = git(folder, "rev-parse", "--show-toplevel")
         except GitFailure as failure:
             raise UsageError(
                 f"{folder} is in no git repository that can be read ({failure}): gate compares "
@@ -109,7 +103,7 @@ class Repository:
 
     def _is_changed(self, commit: str, tree: str) -> bool:
         """Whether a snapshot has more than a commit and stray files."""
-        unknown = _git(self.root, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
+        unknown = git(self.root, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
         return any(
             name not in unknown or PurePath(name).suffix in SOURCES
             for name in self._differing(commit, tree)
@@ -134,19 +128,19 @@ class Repository:
             for place in places
             if place != own_root and place.is_relative_to(own_root)
         ]
-        index = self.root / _git(self.root, "rev-parse", "--git-path", "index")
+        index = self.root / git(self.root, "rev-parse", "--git-path", "index")
         with tempfile.TemporaryDirectory(prefix="kernelproof-index-") as folder:
             own = Path(folder) / "index"
             if index.exists():
                 shutil.copy2(index, own)  # it knows which files have not changed
             variables = {"GIT_INDEX_FILE": str(own), **_NOBODY}
             try:
-                _git(self.root, "add", "--all", "--", ".", *left_out, **variables)
-                tree = _git(self.root, "write-tree", **variables)
-                if tree == _git(self.root, "rev-parse", f"{commit}^{{tree}}"):
+                git(self.root, "add", "--all", "--", ".", *left_out, **variables)
+                tree = git(self.root, "write-tree", **variables)
+                if tree == git(self.root, "rev-parse", f"{commit}^{{tree}}"):
                     return commit
                 words = ("-p", commit, "-m", "the working tree, as kernelproof gate found it")
-                return _git(self.root, "commit-tree", tree, *words, **variables)
+                return git(self.root, "commit-tree", tree, *words, **variables)
             except GitFailure as failure:
                 raise UsageError(
                     f"the working tree of {self.root} cannot be read by git: {failure}"
@@ -169,17 +163,17 @@ class Repository:
     def renamed(self, base: Revision, head: Revision) -> dict[str, str]:
         """Files that head has under another name, by that name what base calls them."""
         words = ("--find-renames", "--diff-filter=R", "--name-status", "-z", base.tree, head.tree)
-        fields = _git(self.root, "diff", *words).split("\0")
+        fields = git(self.root, "diff", *words).split("\0")
         return dict(zip(fields[2::3], fields[1::3], strict=False))
 
     def _differing(self, one: str, other: str) -> list[str]:
-        found = _git(self.root, "diff", "--name-only", "--no-renames", "-z", one, other)
+        found = git(self.root, "diff", "--name-only", "--no-renames", "-z", one, other)
         return [name for name in found.split("\0") if name]
 
     def _find(self, *words: str) -> str:
         """What git answers, or nothing where it fails."""
         try:
-            return _git(self.root, *words)
+            return git(self.root, *words)
         except GitFailure:
             return ""
 
@@ -223,7 +217,7 @@ class Repository:
 
     def _check_out(self, folder: Path, revision: Revision) -> None:
         try:
-            _git(
+            git(
                 self.root,
                 *("-c", "core.hooksPath=/dev/null"),  # a hook may expect a person's working tree
                 *("worktree", "add", "--detach", "--force", str(folder), revision.tree),
@@ -247,30 +241,6 @@ def _locked(path: Path, mode: str) -> IO[str]:
         raise
     return file
 
-
-def _git(folder: Path, *words: str, **variables: str) -> str:
-    """Run git and return what it prints. Raises GitFailure."""
-    inherited = {name: v for name, v in os.environ.items() if name not in _REDIRECTING}
-    done = subprocess.run(
-        ["git", "-C", str(folder), *words],
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        errors="surrogateescape",
-        env={**inherited, **_SILENT, **variables},
-        start_new_session=True,  # Ctrl-C is for kernelproof, which then clears up through git
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"git ended with {done.returncode}"]
-        raise GitFailure(lines[-1].removeprefix("fatal: ").removeprefix("error: "))
-    return done.stdout.rstrip("\n")
-
-
-_REDIRECTING = (
-    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE"),
-    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_PREFIX"),
-)
-"""Variables that a hook of git has set, to parts of a repository that need not be this one."""
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 

@@ -11,9 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from kernelproof.conformance.client import Place, Worker, WorkerFailure
-from kernelproof.conformance.history.environment import device_identity, toolchain
 from kernelproof.conformance.history.measurement import Series
-from kernelproof.conformance.regression.counted import Called
 from kernelproof.conformance.regression.revisions import Revision
 from kernelproof.conformance.suite import Planned, Settings, Suite, UsageError
 from kernelproof.conformance.verdict import Result
@@ -273,21 +271,6 @@ class Side:
         """Stop all workers."""
         if self.suite is not None:
             self.suite.close()
-
-
-def series_of(suite: Suite, call: Called, metric: str) -> Series:
-    """The series of a timed metric of a call."""
-    spec, name, backend, case = call
-    described = next(
-        suite.description[each.target]
-        for each in suite.implementations
-        if (each.spec.name, each.name) == (spec, name)
-    )
-    return Series(
-        *(spec, name, backend, case, metric),
-        device=device_identity(described, backend),
-        toolchain=toolchain(described),
-    )
 
 
 class SetupFailed(Exception):

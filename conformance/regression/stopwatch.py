@@ -26,7 +26,7 @@ class Processes:
         with closing(worker):
             for each in planned:
                 timed = side.suite.time(each, worker)
-                seconds, ratio = (None, None) if timed.void else (timed.median, timed.ratio)
+                seconds, ratio = timed.kept
                 readings.append(Reading(seconds, timed.result, ratio))
             side.look_into(first.implementation.target, worker)
         return readings

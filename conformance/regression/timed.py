@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kernelproof.conformance.regression.counted import Called
+from kernelproof.conformance.history.collect import Called
 from kernelproof.conformance.regression.decision import (
     Decision,
     Rule,

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kernelproof.conformance.history.measurement import Measurement, Series
 from kernelproof.conformance.suite import Planned
 from kernelproof.conformance.timing.stopping import median_error
 from kernelproof.conformance.timing.work import Roofs, Work
@@ -56,6 +55,11 @@ class Timed:
         return self.median / self.yardstick
 
     @property
+    def kept(self) -> tuple[float, float] | tuple[None, None]:
+        """Time and ratio for the record, which has no void ones."""
+        return (None, None) if self.void else (self.median, self.ratio)
+
+    @property
     def roof(self) -> float:
         """Fraction of the roofline that this time reaches."""
         return self.roofs.fraction(self.work, self.median)
@@ -86,18 +90,3 @@ class Timed:
             "conformance_ratio": self.result.ratio,
             **self.clock,
         }
-
-    def measurements(self, device: str, toolchain: str, process: int = 0) -> list[Measurement]:
-        """Time, and its ratio to the yardstick, for the history; nothing where they are void."""
-        if self.void:
-            return []
-        planned = self.planned
-        spec, name = planned.implementation.spec.name, planned.implementation.name
-        return [
-            Measurement(
-                Series(spec, name, planned.backend, planned.case.id, metric, device, toolchain),
-                value,
-                process,
-            )
-            for metric, value in (("time", self.median), ("yardstick", self.ratio))
-        ]
