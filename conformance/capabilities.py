@@ -121,6 +121,16 @@ class Capabilities:
         return derivative(self.spec) if clause.check == "gradients" else self.spec
 
     def unsupported(self, case: Case, clause: Clause) -> str | None:
+        """Why a case is not judged by a clause, or None."""
+        return self.unclaimed(case, clause) or self.deviation(clause)
+
+    def deviation(self, clause: Clause) -> str | None:
+        """What is said of a clause that is knowingly not held, or None."""
+        if clause.anchor not in self.deviates:
+            return None
+        return f"declared deviation from {clause.anchor}: {self.deviates[clause.anchor]}"
+
+    def unclaimed(self, case: Case, clause: Clause) -> str | None:
         """Why a case is outside what is claimed, or None."""
         if clause.check == "gradients":
             through = self.spec.backward.through if self.spec.backward else ""
@@ -131,8 +141,6 @@ class Capabilities:
             judged = derivative(self.spec).option_names()
             if beyond := [name for name, _ in case.options if name not in judged]:
                 return f"no gradients are judged with option {beyond[0]}"
-        if clause.anchor in self.deviates:
-            return f"declared deviation from {clause.anchor}: {self.deviates[clause.anchor]}"
         if case.dtype not in self.dtypes:
             return f"dtype {case.dtype}"
         options = dict(case.options)

@@ -76,6 +76,8 @@ class Judge:
         )
         if clause.growth:
             finding = self._growth(implementation, worker, backend, case, clause)
+        elif clause.metric and implementation.deviation(clause):
+            finding = self._excused(implementation, worker, backend, case, clause)
         elif clause.metric:
             finding = self._costs(implementation, worker, backend, case, clause)
         else:
@@ -96,9 +98,18 @@ class Judge:
         severe = [f for f in findings if f.get("verdict") is Verdict.FAIL]
         unsettled = [f for f in findings if "verdict" in f]
         worst = max(severe or unsettled or findings, key=lambda f: f.get("ratio") or 0.0)
-        if clause.metric != "traffic":
+        if not clause.keeps_counts:
             return worst
         return {**worst, "counts": Counts.total([each.counts for each in costs]).to_json()}
+
+    def _excused(
+        self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause
+    ) -> Finding:
+        """A deviation is not judged, and still counted: the next commit is compared with it."""
+        found = self._costs(implementation, worker, backend, case, clause)
+        counts = {"counts": found["counts"]} if "counts" in found else {}
+        reason = implementation.deviation(clause)
+        return {"verdict": Verdict.UNSUPPORTED, "message": reason, **counts}
 
     def _growth(
         self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause

@@ -128,8 +128,8 @@ class Session:
             node.user_properties.append((name, node.kernelproof_result[name]))
         if result.verdict.failing:
             pytest.fail(reporting.failure_text(result), pytrace=False)
-        if result.verdict is Verdict.UNMEASURED:
-            pytest.skip(f"unmeasured: {result.message}")
+        if result.verdict in (Verdict.UNMEASURED, Verdict.UNSUPPORTED):
+            pytest.skip(f"{result.verdict}: {result.message}")
 
     def bench(self, node: Any, item: Planned, benchmark: Any) -> None:
         """Time one item. What is wrong with its results, or with its clock, fails it and leaves no

@@ -331,6 +331,11 @@ class Clause:
     relation: Relation | None = None
     statistic: Statistic | None = None
 
+    @property
+    def keeps_counts(self) -> bool:
+        """Of the clauses about costs of one call, the one whose result has all of its counts."""
+        return self.metric == "traffic" and self.growth is None
+
 
 @dataclass(frozen=True)
 class Mutant:

@@ -11,6 +11,7 @@ import typer
 from gating import CASE, JUDGED, TODAY, Forged, Repo, make_repo, products, result
 
 from kernelproof.conformance import cli
+from kernelproof.conformance.regression import comparing
 from kernelproof.conformance.regression.decision import Rule
 from kernelproof.conformance.regression.gate import judge
 from kernelproof.conformance.regression.outcome import Policy
@@ -246,6 +247,18 @@ def test_a_less_accurate_kernel_that_declares_less_in_the_same_change_is_more(tm
     assert found.reason.startswith("declares tf32 ")
 
 
+@pytest.mark.parametrize("before", ["", ', deviates={"matmul.cost.traffic": "it copies"}'])
+def test_more_copies_are_more_traffic_whatever_bound_they_are_declared_to_break(tmp_path, before):
+    made = make_repo(tmp_path)
+    declared = ', deviates={"matmul.cost.traffic": "it copies"}'
+    name = 'name="mine"'
+    made.commit(kernels=products(mine="a.clone() @ b").replace(name, name + before))
+    made.write(kernels=products(mine="a.clone().clone() @ b").replace(name, name + declared))
+    run = gate(made, "kernels.py")
+    assert "traffic" in {f.series.metric for f in run.findings if f.word is Word.MORE}
+    assert Word.MISSING not in {f.word for f in run.findings}
+
+
 @pytest.mark.parametrize("broken", ["base", "head"])
 def test_a_side_that_cannot_be_imported_is_told(tmp_path, broken):
     made = make_repo(tmp_path)
@@ -336,9 +349,8 @@ def asking(tmp_path, monkeypatch, capsys):
     made.commit(kernels=products(mine="(a @ b)"))
     monkeypatch.chdir(made.folder)
 
-    def ask(*arguments: str) -> tuple[int, str]:
-        command = typer.main.get_command(cli.app)
-        code = command.main(["gate", *arguments], standalone_mode=False)
+    def ask(*arguments: str, command: str = "gate") -> tuple[int, str]:
+        code = typer.main.get_command(cli.app).main([command, *arguments], standalone_mode=False)
         told = capsys.readouterr()
         return code, " ".join((told.out + " " + told.err).split())
 
@@ -346,7 +358,7 @@ def asking(tmp_path, monkeypatch, capsys):
 
 
 MISTAKES = {
-    "no target": ([], "gate wants targets: files or modules of this repository"),
+    "no target": ([], "wanted targets: files or modules of this repository"),
     "a file that does not exist": (["gone.py"], "target gone.py: gone.py does not exist"),
     "a file that does not exist beside one": (
         ["kernels.py", "typo.py"],
@@ -407,6 +419,23 @@ def test_malformed_accepted_changes_are_refused_before_anything_runs(asking):
     code, told = asking("kernels.py")
     assert code == 4
     assert "kernelproof-accepted.toml: entry 1 has no series" in told
+
+
+def test_bench_with_a_base_tells_the_change_of_each_time_and_no_count(asking, monkeypatch):
+    watch = Forged(factors={"mine": 1.2})
+    monkeypatch.setattr(comparing, "Processes", lambda: watch)
+    code, told = asking("kernels.py", "--base", "HEAD~1", command="bench")
+    assert (code, "slower mine matmul.tiled cpu time 1 ms 1.2 ms +20 %" in told) == (1, True), told
+    assert "checks:" not in told
+    assert "regression: 1 slower; 0 of 1 series did not change" in told
+
+
+@pytest.mark.parametrize("option", ["--json=f.json", "--record", "-- -k mine"])
+def test_bench_with_a_base_refuses_what_keeps_one_revision(asking, monkeypatch, option):
+    arguments = ["kernels.py", "--base", "HEAD~1", *option.split()]
+    monkeypatch.setattr("sys.argv", ["kernelproof", "bench", *arguments])
+    code, told = asking(*arguments, command="bench")
+    assert (code, "bench --base compares two revisions and keeps nothing" in told) == (4, True)
 
 
 def test_files_are_named_from_the_current_folder(asking, monkeypatch):

@@ -180,9 +180,12 @@ with repository.checked_out([head, head]) as folders:
 def test_a_process_that_is_told_to_end_leaves_no_worktree(repo, number, tmp_path):
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", WAITS, str(repo.folder)]
+    # Ctrl-C may be ignored where the tests were started, as by jobs in the background
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     ) as process:
+        signal.signal(signal.SIGINT, heard)
         assert process.stdout is not None
         folder = Path(process.stdout.readline().strip())
         assert (folder / "kernels.py").exists()

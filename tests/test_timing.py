@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from kernelproof.conformance.client import Worker
 from kernelproof.conformance.history.collect import called, times_of
@@ -20,6 +21,7 @@ from kernelproof.conformance.timing.bracket import Chunk, disagreement, least_be
 from kernelproof.conformance.timing.clocks import CudaClock
 from kernelproof.conformance.timing.mixing import base_of, cut_of
 from kernelproof.conformance.timing.plan import PERFORMANCE, performance_plan
+from kernelproof.conformance.timing.series import _Dealt
 from kernelproof.conformance.timing.stopping import enough, median_error, steady
 from kernelproof.conformance.timing.table import seconds_text
 from kernelproof.conformance.timing.timed import Timed
@@ -315,6 +317,18 @@ def test_a_kernel_that_deceives_a_clock_gets_no_time(talkers, name, verdict, wor
     assert (timed.result.verdict, words in told) == (verdict, True), told
     assert timed.void == (verdict != "pass")
     assert bool(times_of(talkers, called(timed.result), *timed.kept)) == (verdict == "pass")
+
+
+def test_inputs_of_a_round_are_written_into_the_memory_of_the_round_before():
+    laid = [{"a": torch.full((4,), float(draw))} for draw in range(2)]
+    slot: dict[str, torch.Tensor] = {}
+    found = []
+    for base, cut in ((0, 1), (1, 3)):
+        dealt = _Dealt(laid[base], laid[1 - base], {"a": cut}, slot)
+        storage = dealt._fresh({"storage": "a"})
+        found.append((storage.tolist(), storage.data_ptr()))
+    assert [values for values, _ in found] == [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+    assert found[0][1] == found[1][1]
 
 
 def test_results_that_are_kept_by_address_are_seen_or_gain_nothing(talkers):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,73 +104,48 @@ def gate(
 ) -> int:
     """Compare two revisions: counts and errors exactly, times by interleaved fresh processes. Exit
     1 for a regression or a wrong result, 7 if noise hides the answer, 8 if something vanished."""
-    from kernelproof.conformance.client import WorkerUnavailable
     from kernelproof.conformance.history.place import store_if_any
-    from kernelproof.conformance.regression.gate import judge
+    from kernelproof.conformance.regression.comparing import compare, ending
     from kernelproof.conformance.regression.publishing import Places, publish
     from kernelproof.conformance.regression.revisions import Repository
-    from kernelproof.conformance.regression.sides import (
-        Asked,
-        SetupFailed,
-        check_options,
-        read_paths,
-        read_targets,
-    )
-    from kernelproof.conformance.regression.stopwatch import Processes
-    from kernelproof.conformance.suite import UsageError
 
-    try:
+    options = {
+        "specs": spec,
+        "implementation": impl,
+        "cases": case,
+        "backends": backend,
+        "dtypes": dtype,
+        "tier": tier,
+        "seed": seed,
+        "seconds": seconds,
+        "returns": returns,
+        "map": map_,
+        "timeout": timeout,
+        "import_timeout": import_timeout,
+        "memory": memory,
+    }
+
+    def work() -> int:
         policy = _policy(budget, processes, allow or [], fail_on, not no_time)
         if self_test:
             return _self_test(policy, seconds)
-        current = Path.cwd()
-        repository = Repository.around(current)
-        options = {
-            "specs": spec,
-            "implementation": impl,
-            "cases": case,
-            "backends": backend,
-            "dtypes": dtype,
-            "tier": tier,
-            "seed": seed,
-            "seconds": seconds,
-            "returns": returns,
-            "map": map_,
-            "timeout": timeout,
-            "import_timeout": import_timeout,
-            "memory": memory,
-        }
+        repository = Repository.around(Path.cwd())
         places = Places(json_, markdown, store_if_any(repository.root, store))
         places.check()
-        asked = Asked(
-            read_targets(targets or [], repository.root, current),
-            current.relative_to(repository.root),
-            read_paths(path or [], repository.root, current),
-            setup,
+        outcome = compare(
+            repository,
+            targets or [],
             options,
+            policy,
+            base=base,
+            head=head,
+            paths=path or [],
+            setup=setup,
+            written=places.written,
         )
-        named = base is not None or head is not None
-        check_options(asked, current, lambda file: named or repository.has_had(current / file))
-        after = repository.head(head, places.written)
-        before = repository.base(base, after)
-        _say(f"base  {before.words}")
-        _say(f"head  {after.words}")
-        today = datetime.date.today()
-        outcome = judge(repository, (before, after), asked, policy, Processes(), _say, today)
-        _say("")
-        return publish(outcome, places, today)
-    except UsageError as error:
-        _complain(str(error))
-        return ExitCode.USAGE
-    except SetupFailed as error:
-        _complain(str(error))
-        return ExitCode.REGRESSION if error.side == "head" else ExitCode.INFRASTRUCTURE
-    except WorkerUnavailable as error:
-        _complain(str(error))
-        return ExitCode.INFRASTRUCTURE
-    except KeyboardInterrupt:
-        _complain("interrupted: nothing was judged, nothing is left behind")
-        return ExitCode.INTERRUPTED
+        return publish(outcome, places, datetime.date.today())
+
+    return ending(work)
 
 
 def _policy(
@@ -202,27 +175,15 @@ def _policy(
 
 
 def _self_test(policy: Policy, seconds: float) -> int:
+    from kernelproof.conformance.regression.comparing import complain, say
     from kernelproof.conformance.regression.self_test import SelfTestFailed, self_test
     from kernelproof.conformance.regression.stopwatch import Processes
 
     try:
-        lines = list(self_test(policy.rule, Processes(), seconds, _say))
+        lines = list(self_test(policy.rule, Processes(), seconds, say))
     except SelfTestFailed as error:
-        _complain(str(error))
+        complain(str(error))
         return ExitCode.INFRASTRUCTURE
-    _say("")
+    say("")
     print("\n".join(lines))
     return 0
-
-
-def _say(words: str) -> None:
-    """Progress, beside the report: one line that is written over on a terminal."""
-    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        sys.stderr.write(f"\r\x1b[2K{words[:100]}")
-        sys.stderr.flush()
-    elif words:
-        print(words, file=sys.stderr, flush=True)
-
-
-def _complain(sentence: str) -> None:
-    print(f"kernelproof: {sentence}", file=sys.stderr)

@@ -18,7 +18,7 @@ from kernelproof.conformance.verdict import Result
 from kernelproof.spec.rounding import Precision
 
 COMPARED = ("accuracy", "costs")
-"""Checks whose numbers are compared; ``kernelproof test`` runs all of them."""
+"""Checks whose numbers the gate compares; ``kernelproof test`` runs all of them."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Asked:
 
     targets: files, from ``within``, the current folder's place in the repository, or modules.
     paths: folders of the repository with modules. setup: a command to run in each revision.
-    options: those of ``Settings``.
+    options: those of ``Settings``. checks: whose numbers are compared, beside times.
     """
 
     targets: tuple[str, ...]
@@ -35,13 +35,14 @@ class Asked:
     paths: tuple[str, ...] = ()
     setup: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    checks: tuple[str, ...] = COMPARED
 
 
 def read_targets(texts: Sequence[str], root: Path, current: Path) -> tuple[str, ...]:
     """Targets with their files relative to the current folder. Raises UsageError."""
     if not texts:
         raise UsageError(
-            "gate wants targets: files or modules of this repository, as in kernelproof gate "
+            "wanted targets: files or modules of this repository, as in kernelproof gate "
             "kernels.py --spec attention.flash; a kernel that kernelproof has built in is compared "
             "by its file, as in kernelproof gate impls/triton/matmul/tiled.py"
         )
@@ -195,8 +196,8 @@ class Side:
             return []
         self.results += [registered.result for registered in self.suite.registrations()]
         planned, outside = self.suite.plan()
-        self.outside += [result for result in outside if result.check in COMPARED]
-        return [each for each in planned if each.clause.check in COMPARED]
+        self.outside += [result for result in outside if result.check in self._asked.checks]
+        return [each for each in planned if each.clause.check in self._asked.checks]
 
     @property
     def unloaded(self) -> list[str]:

@@ -70,23 +70,24 @@ class Row:
         return parts
 
 
-def rows(findings: Iterable[Finding]) -> list[Row]:
-    """One for each implementation, metric and verdict, the worst first."""
+def rows(findings: Iterable[Finding], apart: bool = False) -> list[Row]:
+    """One for each implementation, metric and verdict, the worst first; ``apart``, for each."""
     groups: dict[tuple[object, ...], list[Finding]] = {}
     for each in sorted(findings, key=severity):
         series = each.series
         which = (series.spec, series.implementation, series.backend)
         # these are verdicts on a call rather than on a metric: one row tells all of its metrics
         metric = "" if each.word in NOT_COMPARED else series.metric
-        key = (each.word, each.accepted, each.control, each.redeclared, *which, metric)
+        own = (series,) if apart else ()
+        key = (each.word, each.accepted, each.control, each.redeclared, *which, metric, *own)
         groups.setdefault(key, []).append(each)
     return [Row(group[0], tuple(group)) for group in groups.values()]
 
 
-def shown(outcome: Outcome) -> list[Row]:
-    """Rows of what changed or could not be compared, and of all times."""
+def shown(outcome: Outcome, apart: bool = False) -> list[Row]:
+    """Rows of what changed or could not be compared, and of all times; ``apart``, one for each."""
     told = [f for f in outcome.findings if f.word is not Word.PASS or is_timed(f)]
-    return rows(told)
+    return rows(told, apart)
 
 
 def is_timed(finding: Finding) -> bool:

@@ -22,16 +22,20 @@ from kernelproof.conformance.report import columns, failure_text
 MOST_FAILURES = 5
 
 
-def page(outcome: Outcome, today: datetime.date) -> str:
-    """All of it; the verdict is the last line, where a terminal shows it."""
+def page(outcome: Outcome, today: datetime.date, apart: bool = False) -> str:
+    """All of it; the verdict is the last line, where a terminal shows it.
+
+    apart: each series in a row of its own.
+    """
+    told = shown(outcome, apart)
     parts = [
         [f"base  {outcome.base.words}", f"head  {outcome.head.words}"],
         *([failure_text(result)] for result in outcome.failing[:MOST_FAILURES]),
         [f"and {n} more failing checks: kernelproof test shows all"]
         if (n := len(outcome.failing) - MOST_FAILURES) > 0
         else [],
-        list(_table(shown(outcome))),
-        legend({row.worst.word for row in shown(outcome)}),
+        list(_table(told)),
+        legend({row.worst.word for row in told}),
         list(_how_to_accept(outcome, today)),
         [line for note in (*outcome.notes, *outcome.problems) for line in _wrapped(note)],
         [headline(outcome)],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -41,6 +43,10 @@ def bench(
     json_: Annotated[
         str | None, typer.Option("--json", metavar="F", help="Write pytest-benchmark's JSON.")
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="REV", help="Beside this revision of the repository, in turns."),
+    ] = None,
     record: Annotated[bool, typer.Option("--record", help="Keep the times in the store.")] = False,
     workers: Annotated[str | None, typer.Option("-n", hidden=True)] = None,
     timeout: Timeout = None,
@@ -49,7 +55,8 @@ def bench(
     """Time the implementations of the targets, beside a known operation and this machine's roofs.
 
     Results are verified; where they are wrong, or a clock is, there is no time and the exit code
-    is 1.
+    is 1. With --base, the working tree and that revision are timed in turns, in fresh processes,
+    and judged as by gate, which compares counts and errors as well.
     """
     import pytest
 
@@ -64,6 +71,25 @@ def bench(
             file=sys.stderr,
         )
         return ExitCode.USAGE
+    if base is not None:
+        if json_ or record or passed_on:
+            print(
+                "kernelproof: bench --base compares two revisions and keeps nothing: wanted no "
+                "--json, --record or options of pytest; kernelproof gate writes JSON",
+                file=sys.stderr,
+            )
+            return ExitCode.USAGE
+        options = {
+            "specs": spec,
+            "implementation": impl,
+            "backends": backend,
+            "dtypes": dtype,
+            "cases": case,
+            "seconds": seconds or "0.5",
+            "timeout": timeout or "60",
+            "memory": memory or "8",
+        }
+        return _compare(targets, options, base)
     try:
         check_writable(json_)
     except UsageError as error:
@@ -86,6 +112,24 @@ def bench(
     arguments += ["--kp-record"] if record else []
     asked = any(w.startswith(f"--benchmark-{o}") for w in passed_on for o in _OWN_TABLE)
     return int(pytest.main([*arguments, *([] if asked else ["--benchmark-quiet"]), *passed_on]))
+
+
+def _compare(targets: Sequence[str], options: Mapping[str, Any], base: str) -> int:
+    """Times of the working tree and of a revision, in turns; the exit code is that of gate."""
+    from kernelproof.conformance.regression.comparing import compare, ending
+    from kernelproof.conformance.regression.outcome import Policy
+    from kernelproof.conformance.regression.revisions import Repository
+    from kernelproof.conformance.regression.terminal import page
+
+    def work() -> int:
+        usual = {"tier": "smoke", "seed": "0", "import_timeout": "60"}
+        given = {**usual, **options}
+        repository = Repository.around(Path.cwd())
+        outcome = compare(repository, targets, given, Policy(), base=base, head=None, checks=())
+        print(page(outcome, datetime.date.today(), apart=True))
+        return outcome.code
+
+    return ending(work)
 
 
 def _beside(workers: str | None, passed_on: Sequence[str]) -> str:

@@ -21,7 +21,9 @@ class Series(Run):
     """Two draws of one case's inputs on the device, and rounds of calls on copies of them.
 
     Unlike a run that is judged, nothing is metered and fresh memory is not poisoned: calls are made
-    as in production. Every call gets copies of its own, made before the round's clock starts.
+    as in production. Every call of a round gets copies of its own, made before the round's clock
+    starts, in memory that the next round uses again: what fresh memory costs differs from process
+    to process many times more than what is timed, and would hide it from the judge's clock.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Series(Run):
             {key: self._flat(storages[f"{draw}.{key}"], dtype) for key, dtype in dtypes.items()}
             for draw in range(2)
         ]
+        self._slots: list[dict[str, torch.Tensor]] = []
 
     def _flat(self, raw: Any, dtype: torch.dtype) -> torch.Tensor:
         """A storage on the device."""
@@ -50,10 +53,11 @@ class Series(Run):
         whole: seconds of everything, with what is made before and after the rounds.
         """
         begin, durations = _now(), []
+        self._slots += [{} for _ in range(number - len(self._slots))]
         self._sent, self._kept, self._problems = {}, [], []
         with self._settings_are_kept():
             for first in range(0, rounds * number, number):
-                calls = [_Call(self, salt, call) for call in range(first, first + number)]
+                calls = [_Call(self, salt, first + n, self._slots[n]) for n in range(number)]
                 timed, raised = self._guard(partial(self._clock.time, calls))
                 if raised:
                     return {"runs": [[{"raised": raised}]], "problems": [], "durations": []}, {}
@@ -70,11 +74,13 @@ class Series(Run):
         }
         return {**reply, "whole": (_now() - begin) * 1e-9}, self._sent
 
-    def prepare(self, salt: str, call: int) -> tuple[Memory, list[Callable[[], Any]]]:
-        """The inputs of one call, and its steps with these."""
+    def prepare(
+        self, salt: str, call: int, slot: dict[str, torch.Tensor]
+    ) -> tuple[Memory, list[Callable[[], Any]]]:
+        """The inputs of one call, written into the storages of a slot, and its steps with these."""
         base = base_of(call)
         acts: list[Callable[[], Any]] = []
-        memory = _Dealt(self._laid[base], self._laid[1 - base], self._cuts(salt, call))
+        memory = _Dealt(self._laid[base], self._laid[1 - base], self._cuts(salt, call), slot)
         target: Any = self._registration.target
         if (new := self._request["new"]) is not None:
             target = target(**new, **self._place())
@@ -93,29 +99,37 @@ class Series(Run):
 class _Call:
     """One call, ready to be made: of a program all of its steps."""
 
-    def __init__(self, series: Series, salt: str, call: int) -> None:
-        self.memory, self._acts = series.prepare(salt, call)
+    def __init__(self, series: Series, salt: str, call: int, slot: dict[str, torch.Tensor]) -> None:
+        self.memory, self._acts = series.prepare(salt, call, slot)
 
     def __call__(self) -> list[Any]:
         return [act() for act in self._acts]
 
 
 class _Dealt(Memory):
-    """The inputs of one call: copies, the first elements of some of them from the other draw."""
+    """The inputs of one call: copies, the first elements of some of them from the other draw.
+
+    slot: storages to write them into; what it lacks is made and kept.
+    """
 
     def __init__(
         self,
         base: Mapping[str, torch.Tensor],
         other: Mapping[str, torch.Tensor],
         cuts: Mapping[str, int],
+        slot: dict[str, torch.Tensor],
     ) -> None:
         super().__init__({}, torch.device("cpu"))
-        self._base, self._other, self._cuts = base, other, cuts
+        self._base, self._other, self._cuts, self._slot = base, other, cuts, slot
 
     def _fresh(self, view: Mapping[str, Any]) -> torch.Tensor:
         key = view["storage"]
-        storage, cut = self._base[key].clone(), self._cuts.get(key, 0)
-        storage[:cut] = self._other[key][:cut]
+        base, other, cut = self._base[key], self._other[key], self._cuts.get(key, 0)
+        if key not in self._slot:
+            self._slot[key] = torch.empty_like(base)
+        storage = self._slot[key]
+        storage[:cut] = other[:cut]
+        storage[cut:] = base[cut:]
         return storage
 
 

@@ -249,11 +249,12 @@ class _Side:
         self.rounds = max(1, round(seconds / QUESTIONS / 1.5 / max(took, 1e-9)))
 
     def lay_as_many(self, number: int) -> None:
-        """Let a round have at least so many calls: the allocator reuses less where more is laid out
-        at once, and another worker that does so is compared with this one."""
+        """Let a round have at least so many calls: caches hold less of what is laid out where that
+        is more, and another worker that does so is compared with this one."""
         if number > self.number:
             self.rounds = max(1, round(self.rounds * self.number / number))
             self.number = number
+            self.ask(1, keep=False)  # memory of more calls, which is fresh once
 
     def next(self) -> Chunk:
         """A question of a number of rounds that the worker cannot know beforehand."""
