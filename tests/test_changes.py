@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime
 import json
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from kernelproof.conformance.cli import app
-from kernelproof.conformance.history.changes import changes_of, is_short, with_counted
+from kernelproof.conformance.history.changes import changes_of, is_short, lines_of, with_counted
 from kernelproof.conformance.history.measurement import Measurement, Run, Series
 from kernelproof.conformance.history.steps import (
     ALPHA,
@@ -135,6 +136,23 @@ def test_a_time_names_its_commits_and_sizes_in_seconds():
     assert (found.before, found.after) == ("c29", "c30")
     assert found.values[1] / found.values[0] == pytest.approx(1.05, abs=0.01)
     assert found.interval[0] < 0.05 < found.interval[1]
+
+
+def test_an_accepted_change_of_a_time_starts_a_segment_in_which_steps_are_looked_for():
+    whole = trajectory("time", times(14, (30, 0.03), (45, 0.05)))
+    points = list(whole.points)
+    points[30] = replace(points[30], verdicts=("accepted slower",))
+    found = changes_of(replace(whole, points=points))
+    assert [(each.after, each.accepted) for each in found] == [("c30", True), ("c45", False)]
+    assert found[0].values[1] / found[0].values[0] == pytest.approx(1.03, abs=0.01)
+    assert ("; accepted" in "".join(lines_of(found[0], 0)), found[0].interval) == (True, None)
+
+
+def test_an_accepted_change_of_a_count_is_named_as_such():
+    one = trajectory("traffic", [[100], [101], [102]])
+    points = [*one.points[:2], replace(one.points[2], verdicts=("accepted more",))]
+    found = changes_of(replace(one, points=points))
+    assert [each.accepted for each in found] == [False, True]
 
 
 def test_void_and_uncommitted_measurements_are_left_out():

@@ -3,7 +3,8 @@
 What is counted, or is an error at one seed, has no noise: every change is one. Of a time each
 commit is one point, the median of the logarithms of its processes, which were measured on one day
 and share its conditions; ``steps.py`` finds the steps. Times of wrong results, and measurements of
-uncommitted files, are left out.
+uncommitted files, are left out. A change that was accepted is named as such; of a time it starts a
+new segment, in which steps are looked for by themselves.
 
 A change says where to look. The gate, which measures both sides in turns, is the judge
 (``kernelproof gate --base``), also of the newest commit: one point is no evidence.
@@ -18,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from kernelproof.conformance.history.measurement import METRICS, Series
-from kernelproof.conformance.history.steps import FEWEST, find_steps
+from kernelproof.conformance.history.measurement import ACCEPTED, METRICS, Series
+from kernelproof.conformance.history.steps import FEWEST, Step, find_steps
 from kernelproof.conformance.history.trajectory import Point, Trajectory
 from kernelproof.conformance.history.wording import amount, change
 
@@ -33,7 +34,7 @@ class Change:
     before, after: the last commit before it and the first after it. values: typical ones of both
     sides, in the metric's unit. interval: of after / before - 1, at 90 percent; None where nothing
     is noise, and p is 0 there. seed: of an error. moved: counted changes of the same case between
-    these commits, of a time.
+    these commits, of a time. accepted: whether the gate knew it as an accepted change.
     """
 
     series: Series
@@ -44,6 +45,7 @@ class Change:
     interval: tuple[float, float] | None
     p: float
     moved: Sequence[Change] = ()
+    accepted: bool = False
 
     @property
     def kind(self) -> str:
@@ -62,6 +64,7 @@ class Change:
             "values": list(self.values),
             "interval": low_high,
             "p": self.p,
+            "accepted": self.accepted,
             "moved": [each.to_json() for each in self.moved],
         }
 
@@ -90,19 +93,24 @@ def changes_of(trajectory: Trajectory, budget: float = BUDGET) -> list[Change]:
     points = usable(trajectory)
     if kind_of(trajectory.series) != "timed":
         return [
-            _change(trajectory, points, i + 1, (one.values[-1], other.values[-1]), None, 0.0)
+            _change(trajectory, points, i + 1, (one.values[-1], other.values[-1]))
             for i, (one, other) in enumerate(pairwise(points))
             if one.values[-1] != other.values[-1]
         ]
     if len(points) < FEWEST:
         return []
     x = np.array([np.median(np.log(point.values)) for point in points])
-    steps = find_steps(x, float(np.log1p(budget)))
-    bounds = [0, *(step.place for step in steps), len(x)]
+    starts = [place for place in range(1, len(x)) if _is_accepted(points[place])]
+    steps: dict[int, Step | None] = dict.fromkeys(starts)
+    for start, end in pairwise([0, *starts, len(x)]):
+        if end - start >= FEWEST:
+            found = find_steps(x[start:end], float(np.log1p(budget)))
+            steps.update({start + step.place: step for step in found})
+    bounds = [0, *sorted(steps), len(x)]
     levels = [float(np.exp(np.median(x[a:b]))) for a, b in pairwise(bounds)]
     return [
-        _change(trajectory, points, step.place, sides, _shares(step.interval), step.p)
-        for step, sides in zip(steps, pairwise(levels), strict=True)
+        _change(trajectory, points, place, sides, steps[place])
+        for place, sides in zip(sorted(steps), pairwise(levels), strict=True)
     ]
 
 
@@ -138,9 +146,10 @@ def lines_of(one: Change, unmeasured: int | None) -> list[str]:
     between = f", {unmeasured:,} unmeasured between" if unmeasured else ""
     place = f"{one.before[:10]}..{one.after[:10]}{between}"
     values = f"{amount(before, series.metric)} -> {amount(after, series.metric)}"
-    lines = [f"{series.name}  {size}  {values}", f"  {place}"]
+    lines = [f"{series.name}  {size}  {values}", f"  {place}{'; accepted' * one.accepted}"]
     if one.kind == "timed":
-        lines[-1] += f"; p {one.p:.2g}; {series.device}; {series.toolchain}"
+        evident = f"; p {one.p:.2g}" if one.interval else ""
+        lines[-1] += f"{evident}; {series.device}; {series.toolchain}"
         with_it = [
             f"  with it: {each.series.metric} {change(*each.values)} "
             f"({amount(each.values[0], each.series.metric)} -> "
@@ -156,15 +165,23 @@ def _change(
     points: Sequence[Point],
     place: int,
     values: tuple[float, float],
-    interval: tuple[float, float] | None,
-    p: float,
+    step: Step | None = None,
 ) -> Change:
-    before, after = points[place - 1].commit, points[place].commit
-    return Change(trajectory.series, trajectory.seed, before, after, values, interval, p)
+    before, after = points[place - 1], points[place]
+    return Change(
+        trajectory.series,
+        trajectory.seed,
+        before.commit,
+        after.commit,
+        values,
+        (float(np.expm1(step.interval[0])), float(np.expm1(step.interval[1]))) if step else None,
+        step.p if step else 0.0,
+        accepted=_is_accepted(after),
+    )
 
 
-def _shares(interval: tuple[float, float]) -> tuple[float, float]:
-    return float(np.expm1(interval[0])), float(np.expm1(interval[1]))
+def _is_accepted(point: Point) -> bool:
+    return any(verdict.startswith(ACCEPTED) for verdict in point.verdicts)
 
 
 def _case(one: Change) -> tuple[str, ...]:

@@ -38,6 +38,9 @@ METRICS: Mapping[str, Metric] = {
     "yardstick": Metric("x", "timed", "time, in units of a known operation's in the same minute"),
 }
 
+ACCEPTED = "accepted "
+"""Before the gate's verdict on a change that was accepted, with a reason, in a reviewed file."""
+
 ANY_DEVICE = "any"
 """The device of what is counted: it holds on every machine."""
 

@@ -13,7 +13,7 @@ from kernelproof.conformance.history.collect import (
     series_of,
     times_of,
 )
-from kernelproof.conformance.history.measurement import METRICS, Measurement, Series
+from kernelproof.conformance.history.measurement import ACCEPTED, METRICS, Measurement, Series
 from kernelproof.conformance.regression.counted import (
     compare,
     has_worse_error,
@@ -163,7 +163,7 @@ def with_verdicts(
     measured: Iterable[Measurement], findings: Iterable[Finding]
 ) -> list[Measurement]:
     """Measurements with the gate's verdict on their series, and whether it was accepted."""
-    words = {f.series: f"{'accepted ' * bool(f.accepted)}{f.word}" for f in findings}
+    words = {f.series: f"{ACCEPTED * bool(f.accepted)}{f.word}" for f in findings}
     return [replace(each, verdict=words.get(each.series, "")) for each in measured]
 
 

@@ -94,7 +94,7 @@ def judge(
         before,
         tuple(problems),
         tuple(notes_on(sides, times, unchanged, failing, before)),
-        {name: with_verdicts(each, judged) for name, each in measured.items()},
+        {**measured, "head": with_verdicts(measured["head"], judged)},
         times.processes if times else 0,
         started,
         str(asked.options.get("seed", "0")),
