@@ -51,11 +51,11 @@ def test_the_term_of_lower_order_may_have_any_exponent():
 
 def test_the_interval_holds_the_exponent_as_often_as_it_says():
     rng, held = np.random.default_rng(0), 0
-    for _ in range(1000):
+    for _ in range(300):
         noise = np.exp(0.01 * rng.standard_normal(len(SIZES)))
         fit = fit_exponent(SIZES, [int(1e6 * n**2 * e) for n, e in zip(SIZES, noise, strict=True)])
         held += fit.low <= 2 <= fit.high
-    assert 930 <= held <= 970
+    assert 274 <= held <= 296  # 285 with a standard deviation of 3.8
 
 
 def test_n_log_n_is_no_power_that_a_linear_claim_takes():

@@ -169,9 +169,14 @@ def targets(suite_of: Callable[..., Any], tmp_path_factory: pytest.TempPathFacto
     return suite_of(*(folder / name for name in FILES), import_timeout=4)
 
 
+@pytest.fixture(scope="module")
+def problems(targets: Any) -> Any:
+    return targets.problems()
+
+
 @pytest.mark.parametrize("name", FILES)
-def test_each_target_of_a_run_gets_its_own_verdict(targets: Any, name: str) -> None:
-    result, (_, verdict, words) = targets.problems()[name], FILES[name]
+def test_each_target_of_a_run_gets_its_own_verdict(problems: Any, name: str) -> None:
+    result, (_, verdict, words) = problems[name], FILES[name]
     assert (result.verdict, words in result.message) == (verdict, True), result.message
     assert bool(result.message) == bool(words)
 

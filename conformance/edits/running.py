@@ -23,25 +23,31 @@ def source_of(module: str) -> str:
     return Path(home, *module.split(".")).with_suffix(".py").read_text()
 
 
-def run_edits(module: str, folder: Path) -> Mapping[str, list[Result]]:
+def run_edits(module: str, folder: Path, *, every_dtype: bool = True) -> Mapping[str, list[Result]]:
     """The smoke checks of the edits of a module, by name, and of the unedited control.
 
     folder: an empty one, for the edited sources. One worker runs them all. An edit of values is
     not asked again in a dtype in which it has failed. The control answers every check that some
-    edit failed: a failure says nothing where the kernel as it is fails, too. Raises ValueError for
-    edits that cannot be registered.
+    edit failed: a failure says nothing where the kernel as it is fails, too. every_dtype: else each
+    edit is asked in one, and the next in the next. Raises ValueError for edits that cannot be
+    registered.
     """
     what = load_edited(module)
     suite = _open_suite(write_target(module, folder), _backend(module))
     edits = {_registered(what, edit): edit for edit in _every(what)}
     results: dict[str, list[Result]] = {edit.name: [] for edit in edits.values()}
+    dtypes = {
+        edit.name: asked if every_dtype else asked[number % len(asked) :][:1]
+        for number, edit in enumerate(_every(what))
+        for asked in [_dtypes(what, edit, suite)]
+    }
     try:
         for turns in _by_check(suite.plan()[0]):
             failed = False
             for planned in sorted(turns, key=lambda p: edits[p.implementation.name] is CONTROL):
                 edit = edits[planned.implementation.name]
-                known = results[edit.name]
-                if failed if edit is CONTROL else _asked(what, edit, planned, known):
+                known, asked = results[edit.name], dtypes[edit.name]
+                if failed if edit is CONTROL else _asked(what, edit, planned, known, asked):
                     known.append(suite.check(planned))
                     failed |= known[-1].verdict.failing
     finally:
@@ -68,23 +74,27 @@ def _open_suite(target: Path, backend: str) -> Suite:
     return suite
 
 
-def _asked(what: Edited, edit: Edit, planned: Planned, known: Sequence[Result]) -> bool:
+def _asked(
+    what: Edited, edit: Edit, planned: Planned, known: Sequence[Result], dtypes: Sequence[str]
+) -> bool:
     """Whether an edit must answer a check, after those whose results are ``known``."""
     clause, dtype = planned.clause, planned.case.dtype
     if edit.metric is None:
         wrong = any(r.dtype == dtype and r.verdict.failing for r in known)
-        return clause.metric is None and not wrong
+        return clause.metric is None and dtype in dtypes and not wrong
     if clause.metric:
-        return dtype in counted_in(what, edit)
+        return dtype in dtypes
     return clause.check == "accuracy" and dtype == RIGHT_IN and edit in what.edits
 
 
-def counted_in(what: Edited, edit: Edit) -> Sequence[str]:
-    """The dtypes in which the costs of an edit are checked: one of each size.
+def _dtypes(what: Edited, edit: Edit, suite: Suite) -> Sequence[str]:
+    """The dtypes in which an edit is asked: of values all; of costs one of each size.
 
-    One alone for edits of a kernel that is not the implementation's own: they are checked in full
+    One alone for costs of a kernel that is not the implementation's own: they are checked in full
     beside that kernel.
     """
+    if edit.metric is None:
+        return suite.implementations[0].dtypes
     return COUNTED_IN if edit in what.edits else COUNTED_IN[:1]
 
 

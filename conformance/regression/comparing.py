@@ -1,5 +1,4 @@
-"""From the options of a command to the outcome of a comparison, and from what stops it to an exit
-code."""
+"""From a command's options to the outcome of a comparison, from what stops it to an exit code."""
 
 from __future__ import annotations
 
