@@ -98,7 +98,7 @@ def as_good_as(name: str) -> set[str]:
     return {name, same.get(name, name)}
 
 
-def test_eight_of_ten_wrong_values_are_told_by_the_mutant_of_their_name(ran):
+def test_wrong_values_are_told_by_the_mutant_of_their_name_but_for_two_or_a_fifth(ran):
     spec = load_spec(ran.results[CONTROL.name][0].spec)
     mutants = {mutant.name for mutant in spec.mutants}
     told = {
@@ -108,9 +108,8 @@ def test_eight_of_ten_wrong_values_are_told_by_the_mutant_of_their_name(ran):
         for result in ran.failing(edit)
         if result.worst  # a step of a program that is refused, or must be, has no wrong value
     }
-    assert sum(told.values()) >= 0.8 * len(told), [
-        which for which, right in told.items() if not right
-    ]
+    missed = [which for which, right in told.items() if not right]
+    assert len(missed) <= max(2, 0.2 * len(told)), missed
 
 
 @pytest.mark.parametrize(
