@@ -154,6 +154,15 @@ def test_variables_of_a_hook_do_not_lead_to_another_repository(repo, tmp_path, m
     assert Repository.around(repo.folder).head(None).commit
 
 
+def test_how_somebody_has_paths_read_is_no_matter(repo, monkeypatch):
+    monkeypatch.setenv("GIT_LITERAL_PATHSPECS", "1")
+    written = repo.folder / "report.json"
+    written.write_text("{}")
+    repo.write(kernels="2")
+    head = Repository(repo.folder).head(None, [written])
+    assert repo.git("ls-tree", "--name-only", head.tree) == "kernels.py"
+
+
 def test_hooks_of_the_repository_do_not_run(repo):
     hook = repo.folder / ".git" / "hooks" / "post-checkout"
     hook.parent.mkdir(exist_ok=True)
