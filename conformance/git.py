@@ -9,9 +9,11 @@ from pathlib import Path
 _REDIRECTING = (
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE"),
     *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_PREFIX"),
+    *("GIT_LITERAL_PATHSPECS", "GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS"),
 )
-"""Variables that a hook of git has set, to parts of a repository that need not be this one. Others,
-such as GIT_CONFIG_*, are how a machine makes git work at all."""
+"""Variables that a hook of git has set, to parts of a repository that need not be this one, and
+those that give the names of our files another meaning. Others, such as GIT_CONFIG_*, are how a
+machine makes git work at all."""
 
 _QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
 

@@ -36,8 +36,9 @@ def load_target(target: Mapping[str, Any]) -> list[Registration]:
     except BaseException as error:
         where = _where(error, target.get("path"))
         what = error.msg if isinstance(error, SyntaxError) else first_line(error)
+        how = f": {_AS_MODULE}" if "no known parent package" in what else ""
         raise TargetError(
-            f"{text} cannot be imported: {type(error).__name__}: {what}{where}"
+            f"{text} cannot be imported: {type(error).__name__}: {what}{where}{how}"
         ) from None
     if not target.get("callable"):
         return registered_in(module)
@@ -98,6 +99,7 @@ def imported_files(folder: str) -> list[str]:
 
 
 _OURS = ("__main__", "kernelproof")
+_AS_MODULE = "name it as the module that it is, package.module, from the folder of its package"
 
 
 def first_line(error: BaseException) -> str:

@@ -136,6 +136,20 @@ def test_a_commit_of_a_branch_stands_by_its_date(repository):
     assert order(repository, seen) == [first, second, side, third, merged]
 
 
+def test_signatures_that_git_is_told_to_show_are_no_dates(repository):
+    first, signed = (repository.commit(hours) for hours in (0, 1))
+    text = repository.git("cat-file", "commit", signed)
+    signature = "gpgsig -----BEGIN SSH SIGNATURE-----\n AAAA\n -----END SSH SIGNATURE-----"
+    head, _, message = text.partition("\n\n")
+    file = repository.folder / "commit"
+    file.write_text(f"{head}\n{signature}\n\n{message}\n")
+    signed = repository.git("hash-object", "-t", "commit", "-w", str(file))
+    repository.git("reset", "--quiet", "--hard", signed)
+    repository.git("config", "log.showSignature", "true")
+    places = commit_places(repository.folder, dict.fromkeys((first, signed), MORNING))
+    assert sorted(places, key=places.__getitem__) == [first, signed]
+
+
 def test_commits_that_git_does_not_know_stand_by_when_they_were_measured(repository, tmp_path):
     first, second = repository.commit(0), repository.commit(2)
     seen = {second: 5.0, A: 1.0, first: 0.0, B: 9.0}

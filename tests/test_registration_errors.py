@@ -99,6 +99,7 @@ UNLOADABLE = {
     "syntax_error.py": ("x = 1\ndef f(:\n    pass", "SyntaxError: invalid syntax (line 2)"),
     "bad_indent.py": ("x = 1\n  y = 2", "IndentationError: unexpected indent (line 2)"),
     "null_bytes.py": ("x = 1\0", "null_bytes.py cannot be imported: "),
+    "in_a_package.py": ("from . import helper", "(line 1): name it as the module that it is"),
     "raises.py": ("x = 1\n\nraise RuntimeError('first\\nsecond')", "RuntimeError: first (line 3)"),
     "silent.py": ("raise ValueError", "ValueError: no message (line 1)"),
     "exits.py": ("import sys\nsys.exit(0)", "exited with code 0 while it was imported"),

@@ -98,6 +98,23 @@ def test_what_the_gate_writes_and_stray_files_do_not_make_the_last_commit_the_ba
     assert repository.differing(found, head) == ["build.log", "kernels.py"]
 
 
+def test_a_repository_within_is_no_change(repo):
+    before = repo.git("rev-parse", "HEAD")
+    repo.commit(kernels="2")
+    (repo.folder / "other").mkdir()
+    make_repo(repo.folder / "other").commit(kernels="3")
+    repository = Repository(repo.folder)
+    head = repository.head(None)
+    assert (head.dirty, repository.base(None, head).commit) == (False, before)
+
+
+def test_line_ends_that_git_would_not_give_back_are_no_matter(repo):
+    repo.git("config", "core.autocrlf", "true")
+    repo.git("config", "core.safecrlf", "true")
+    repo.write(more="a\n")
+    assert Repository(repo.folder).head(None).dirty
+
+
 @pytest.mark.parametrize("name", ["new.py", "new.cu"])
 def test_a_new_source_is_a_change_that_is_compared_with_the_last_commit(repo, name):
     last = repo.commit(kernels="2")
@@ -135,6 +152,15 @@ def test_variables_of_a_hook_do_not_lead_to_another_repository(repo, tmp_path, m
     monkeypatch.setenv("GIT_DIR", str(other.folder / ".git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(other.folder / ".git" / "index"))
     assert Repository.around(repo.folder).head(None).commit
+
+
+def test_how_somebody_has_paths_read_is_no_matter(repo, monkeypatch):
+    monkeypatch.setenv("GIT_LITERAL_PATHSPECS", "1")
+    written = repo.folder / "report.json"
+    written.write_text("{}")
+    repo.write(kernels="2")
+    head = Repository(repo.folder).head(None, [written])
+    assert repo.git("ls-tree", "--name-only", head.tree) == "kernels.py"
 
 
 def test_hooks_of_the_repository_do_not_run(repo):

@@ -18,7 +18,7 @@ from kernelproof.conformance.history.collect import called, times_of
 from kernelproof.conformance.suite import Settings, Suite, UsageError
 from kernelproof.conformance.timing import timer
 from kernelproof.conformance.timing.bracket import Chunk, disagreement, least_believed
-from kernelproof.conformance.timing.clocks import CudaClock
+from kernelproof.conformance.timing.clocks import CpuClock, CudaClock
 from kernelproof.conformance.timing.mixing import base_of, cut_of
 from kernelproof.conformance.timing.plan import PERFORMANCE, performance_plan
 from kernelproof.conformance.timing.series import _Dealt
@@ -31,6 +31,7 @@ from kernelproof.spec.catalogue import load_spec, spec_names
 
 SPECS = {name: load_spec(name) for name in spec_names()}
 CASE = "float32/m128.k512.n128/default/normal"
+BRIEF_CASE = "float32/m64.k64.n64/default/normal"
 OPTIONS = {
     "tier": "core",
     "seed": "0",
@@ -248,10 +249,12 @@ def test_the_host_does_not_wait_between_the_flush_and_the_call():
         def zero_(self) -> None:
             did.append("flush")
 
+    made = [lambda: did.append("call") or 1, lambda: did.append("call") or 2]
     clock = object.__new__(CudaClock)
     clock._flushed, clock._event = Cache(), Event  # type: ignore[assignment]
     clock._wait = lambda: did.append("wait")
-    seconds, _ = clock.time([lambda: did.append("call")] * 2)
+    seconds, result = clock.time(made, 0)
+    assert result == 1
     assert seconds == pytest.approx(4e-3, abs=1e-3)
     once = [*["flush"] * 16, "event", "call", "event", "end", *["wait"] * 4]
     assert did == ["wait", *once] * 2
@@ -298,7 +301,13 @@ PATCHES = (
     "stops_it_at_times",
     "works_before_the_copy",
 )
-COUNTS = ("raises_later", "caches_by_address", "caches_by_shape_when_timed", "never_rests")
+COUNTS = (
+    "raises_later",
+    "caches_by_address",
+    "caches_by_shape_when_timed",
+    "never_rests",
+    "works_in_the_last_slot",
+)
 
 
 def time_one(suite: Suite, name: str) -> Timed:
@@ -334,6 +343,25 @@ def test_inputs_of_a_round_are_written_into_the_memory_of_the_round_before():
 def test_results_that_are_kept_by_address_are_seen_or_gain_nothing(talkers):
     timed = time_one(talkers, "caches_by_address")  # an allocator need not give addresses again
     assert timed.void or timed.ratio > 10
+
+
+def test_a_kernel_that_works_for_the_last_call_of_a_round_alone_gets_no_time(kernels):
+    with closing(suite_on(kernels / "fast_talkers.py", cases=[BRIEF_CASE])) as suite:
+        timed = time_one(suite, "works_in_the_last_slot")
+    told = f"{timed.result.verdict}: {timed.result.message}"
+    assert timed.void, told
+    assert "in a timed call, whose inputs no call before had" in told
+
+
+@pytest.mark.parametrize("kept", range(3))
+def test_the_result_that_is_kept_is_that_of_the_call_that_was_named(kept):
+    calls = [lambda n=n: n for n in range(3)]
+    assert CpuClock().time(calls, kept)[1] == kept
+
+
+def test_any_call_of_a_round_may_be_the_one_that_is_kept():
+    found = [Chunk((1.0,) * 2, 4, 2.0, 2.0, f"{salt}").kept for salt in range(100)]
+    assert set(found) == {4, 5, 6, 7}
 
 
 def test_a_time_is_told_with_what_it_can_be_compared_with(talkers):

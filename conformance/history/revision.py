@@ -91,7 +91,7 @@ def _dates(folder: Path | str, commits: Iterable[str]) -> dict[str, float]:
     ]  # after others it says that they are missing
     if not found:
         return {}
-    words = ("log", "--no-walk=unsorted", "--stdin", "--format=%H %ct")
+    words = ("log", "--no-walk=unsorted", "--stdin", "--no-show-signature", "--format=%H %ct")
     lines = _git(folder, *words, given="".join(f"{commit}\n" for commit in found)).splitlines()
     return {commit: float(seconds) for commit, seconds in map(str.split, lines)}
 

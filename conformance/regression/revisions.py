@@ -103,7 +103,8 @@ class Repository:
 
     def _is_changed(self, commit: str, tree: str) -> bool:
         """Whether a snapshot has more than a commit and stray files."""
-        unknown = git(self.root, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
+        found = git(self.root, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
+        unknown = {name.removesuffix("/") for name in found}  # a repository within ends in a slash
         return any(
             name not in unknown or PurePath(name).suffix in SOURCES
             for name in self._differing(commit, tree)
@@ -135,7 +136,9 @@ class Repository:
                 shutil.copy2(index, own)  # it knows which files have not changed
             variables = {"GIT_INDEX_FILE": str(own), **_NOBODY}
             try:
-                git(self.root, "add", "--all", "--", ".", *left_out, **variables)
+                # which would refuse to add what it could not give back to the last byte
+                lenient = ("-c", "core.safecrlf=false")
+                git(self.root, *lenient, "add", "--all", "--", ".", *left_out, **variables)
                 tree = git(self.root, "write-tree", **variables)
                 if tree == git(self.root, "rev-parse", f"{commit}^{{tree}}"):
                     return commit

@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from kernelproof.conformance.timing.mixing import kept_of
+
 AGREE = 0.15
 """Part of the judge's seconds that a worker's clock may miss."""
 DEVIATIONS = 3.0
@@ -55,6 +57,12 @@ class Chunk:
     def calls(self) -> int:
         """Calls in all rounds."""
         return len(self.durations) * self.number
+
+    @property
+    def kept(self) -> int:
+        """The call whose outputs were sent: one of the last round."""
+        rounds = len(self.durations)
+        return (rounds - 1) * self.number + kept_of(self.salt, rounds - 1, self.number)
 
     @property
     def each(self) -> list[float]:

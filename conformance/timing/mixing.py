@@ -24,3 +24,13 @@ def cut_of(salt: str, call: int, storage: str, size: int) -> int:
     if size < 2:
         return 0
     return random.Random(f"{salt}/{call}/{storage}").randrange(1, size)
+
+
+def kept_of(salt: str, turn: int, number: int) -> int:
+    """Which call of a round is the one whose outputs are kept: any, so that a kernel which knows
+    the memory of the last cannot work for that one alone.
+
+    >>> kept_of("salt", 3, 1)
+    0
+    """
+    return random.Random(f"{salt}/{turn}/kept").randrange(number)

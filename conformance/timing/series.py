@@ -11,7 +11,7 @@ import torch
 
 from kernelproof.conformance.running import DTYPES, Memory, Run
 from kernelproof.conformance.timing.clocks import Clock, clock_of
-from kernelproof.conformance.timing.mixing import base_of, cut_of
+from kernelproof.conformance.timing.mixing import base_of, cut_of, kept_of
 from kernelproof.impls.registration import Registration
 
 _now = time.perf_counter_ns  # bound before any target is imported
@@ -48,7 +48,7 @@ class Series(Run):
         return flat.to(self._device)
 
     def time(self, rounds: int, number: int, salt: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """So many rounds of ``number`` calls: seconds of each, and the last call's outputs.
+        """So many rounds of ``number`` calls: seconds of each, and one call's outputs of the last.
 
         whole: seconds of everything, with what is made before and after the rounds.
         """
@@ -56,14 +56,15 @@ class Series(Run):
         self._slots += [{} for _ in range(number - len(self._slots))]
         self._sent, self._kept, self._problems = {}, [], []
         with self._settings_are_kept():
-            for first in range(0, rounds * number, number):
+            for turn in range(rounds):
+                first, kept = turn * number, kept_of(salt, turn, number)
                 calls = [_Call(self, salt, first + n, self._slots[n]) for n in range(number)]
-                timed, raised = self._guard(partial(self._clock.time, calls))
+                timed, raised = self._guard(partial(self._clock.time, calls, kept))
                 if raised:
                     return {"runs": [[{"raised": raised}]], "problems": [], "durations": []}, {}
                 durations.append(timed[0])
             steps = [
-                self._outputs(f"0.{step}", result, calls[-1].memory)
+                self._outputs(f"0.{step}", result, calls[kept].memory)
                 for step, result in enumerate(timed[1])
             ]
         reply = {

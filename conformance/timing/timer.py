@@ -1,9 +1,9 @@
 """The judge's end of timing: asks for rounds, decides when to stop, verifies, and doubts.
 
 A series is a number of questions. How many rounds each has is drawn secretly, a worker returns the
-outputs of the last call of each answer, and some answers, again drawn secretly, are verified
-within the same bounds as any result. A trusted worker takes turns with the one that is timed: it
-gives the yardstick of the same minute, and says what copying the inputs should take.
+outputs of one call of its last round, drawn secretly, too, and some answers, again so drawn, are
+verified within the same bounds as any result. A trusted worker takes turns with the one that is
+timed: it gives the yardstick of the same minute, and says what copying the inputs should take.
 """
 
 from __future__ import annotations
@@ -415,10 +415,10 @@ class Timer:
     def _verify(
         self, side: _Side, answer: int, draws: _Draws, planned: Planned, call: int | None = None
     ) -> dict[str, Any]:
-        """The judgement of the last outputs of one answer."""
+        """The judgement of the outputs of one answer."""
         implementation, case = planned.implementation, planned.case
         salt = side.chunks[answer].salt if call is None else ""
-        steps = draws.of_call(salt, side.chunks[answer].calls - 1 if call is None else call)
+        steps = draws.of_call(salt, side.chunks[answer].kept if call is None else call)
         reply = read_reply(*side.answers[answer], runs=1, steps=len(steps))
         expected = expect_steps(draws.spec, case, steps, implementation.precision_at(case.dtype))
         clause = accuracy_clause(draws.spec)

@@ -197,3 +197,31 @@ def warm():
     global calls
     calls += 1
     return calls > 8
+
+
+# Calls of which nobody looks at the result --------------------------------------------------------
+
+addresses = []
+last = None
+
+
+@deceiver
+def works_in_the_last_slot(a, b):
+    """Knows the memory of a round's last call, and works for that one alone."""
+    global last
+    if last is None:
+        addresses.append(a.data_ptr())
+        last = last_of_a_round()
+    if last in (None, a.data_ptr()):
+        return slow(a, b)
+    return torch.empty(a.shape[0], b.shape[1])
+
+
+def last_of_a_round():
+    """Once four rounds were alike; single calls were made in the first slot before."""
+    for number in range(2, 100):
+        rounds = addresses[-4 * number :]
+        if rounds == rounds[:number] * 4 and len(set(rounds)) == number:
+            first = max(set(rounds), key=addresses.count)
+            return rounds[rounds.index(first) - 1]
+    return None
