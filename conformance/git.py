@@ -34,7 +34,12 @@ def git(folder: Path | str, *words: str, given: str = "", **variables: str) -> s
 
     given: its standard input. Raises GitFailure, FileNotFoundError where git is not installed.
     """
-    inherited = {name: v for name, v in os.environ.items() if name not in _REDIRECTING}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        # a trace would stand among the errors, which are read
+        if name not in _REDIRECTING and not name.startswith("GIT_TRACE")
+    }
     done = subprocess.run(
         ["git", "-C", str(folder), *words],
         input=given,

@@ -105,11 +105,17 @@ class Judge:
     def _excused(
         self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause
     ) -> Finding:
-        """A deviation is not judged, and still counted: the next commit is compared with it."""
-        found = self._costs(implementation, worker, backend, case, clause)
-        counts = {"counts": found["counts"]} if "counts" in found else {}
-        reason = implementation.deviation(clause)
-        return {"verdict": Verdict.UNSUPPORTED, "message": reason, **counts}
+        """A deviation is not judged, and still counted: the next commit is compared with it.
+
+        Nothing is kept of a call that went wrong, nor of counts that went past the meters. An
+        operator that hides its traffic may have FLOPs that are known.
+        """
+        found, reason = self._costs(implementation, worker, backend, case, clause), ""
+        counts = found.get("counts")
+        if not counts or (found.get("verdict") is Verdict.UNMEASURED and not counts["opaque"]):
+            counts, reason = None, f"; not counted: {found['verdict']}: {found.get('message', '')}"
+        message = f"{implementation.deviation(clause)}{reason}"
+        return {"verdict": Verdict.UNSUPPORTED, "message": message, "counts": counts}
 
     def _growth(
         self, implementation: Capabilities, worker: Worker, backend: str, case: Case, clause: Clause

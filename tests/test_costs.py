@@ -618,6 +618,53 @@ def test_what_moves_in_a_fused_operator_is_unknown_and_its_flops_are_priced(
     assert (flops.verdict, flops.measured) == ("pass", 2 * 4 * 60 * 100 * (32 + 32))
 
 
+DEVIATING = """
+import threading
+from kernelproof import implementation
+
+
+@implementation("matmul.naive", backends=["cpu"], dtypes=["float32"], deviates={WHICH: "known"})
+def copies(a, b):
+    return a.clone().clone() @ b
+
+
+@implementation("matmul.naive", backends=["cpu"], dtypes=["float32"], deviates={WHICH: "known"})
+def wrong(a, b):
+    return 2 * a @ b
+
+
+@implementation("matmul.naive", backends=["cpu"], dtypes=["float32"], deviates={WHICH: "known"})
+def elsewhere(a, b):
+    out = a.new_empty(a.shape[0], b.shape[1])
+    out[-1:] = a[-1:] @ b
+    thread = threading.Thread(target=lambda: out[:-1].copy_(a[:-1] @ b))
+    thread.start()
+    thread.join()
+    return out
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("copies", ""),
+        ("wrong", "; not counted: fail: "),
+        ("elsewhere", "; not counted: unmeasured: "),
+    ],
+)
+def test_a_deviation_keeps_the_counts_of_right_calls_that_the_meters_saw(
+    suite_of: Callable[..., Any], tmp_path: Path, name: str, why: str
+) -> None:
+    file = tmp_path / "deviating.py"
+    file.write_text(DEVIATING.replace("WHICH", "'matmul.cost.traffic'"))
+    gates, kernel = Gates(suite_of(file).suite, "cpu"), f"deviating.{name}"
+    found = gates(kernel, SQUARE, "traffic")
+    assert (found.verdict, bool(found.counts)) == ("unsupported", not why)
+    assert found.message.startswith(f"declared deviation from matmul.cost.traffic: known{why}")
+    [standing] = standings(gates.suite, [found, gates(kernel, SQUARE, "footprint")])
+    assert "matmul.cost.traffic" in standing.missing
+
+
 def test_a_compiled_function_is_unmeasured_and_no_pass(on_cpu: Gates) -> None:
     result = on_cpu("compiled", RAGGED, "accuracy")
     if result.verdict == "crash":

@@ -95,6 +95,11 @@ def test_a_hook_that_speaks_of_another_repository_changes_nothing(repository, mo
     assert describe(repository.folder) == Revision(head, False)
 
 
+def test_a_trace_of_git_is_not_taken_for_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_TRACE", "1")
+    assert describe(tmp_path) == Revision("", False)
+
+
 def test_targets_of_two_repositories_have_no_revision(tmp_path):
     targets = []
     for name in ("one", "two"):

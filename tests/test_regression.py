@@ -430,6 +430,11 @@ def test_bench_with_a_base_tells_the_change_of_each_time_and_no_count(asking, mo
     assert "regression: 1 slower; 0 of 1 series did not change" in told
 
 
+def test_bench_with_a_base_times_no_interpreter_either(asking):
+    code, told = asking("kernels.py", "--base", "HEAD~1", "--backend=interpret", command="bench")
+    assert (code, "wanted cpu or cuda" in told) == (4, True), told
+
+
 @pytest.mark.parametrize("option", ["--json=f.json", "--record", "-- -k mine"])
 def test_bench_with_a_base_refuses_what_keeps_one_revision(asking, monkeypatch, option):
     arguments = ["kernels.py", "--base", "HEAD~1", *option.split()]

@@ -382,6 +382,20 @@ def test_a_time_is_told_with_what_it_can_be_compared_with(talkers):
     assert kept[0].series.name == f"matmul.tiled/honest/cpu/{CASE}:time"
 
 
+def test_bytes_are_counted_of_a_kernel_that_is_declared_to_move_more(tmp_path):
+    file = tmp_path / "copying.py"
+    file.write_text(
+        "from kernelproof import implementation\n"
+        "@implementation('matmul.tiled', deviates={'matmul.cost.traffic': 'it copies'})\n"
+        "def copying(a, b):\n"
+        "    return a.clone() @ b\n"
+    )
+    with closing(suite_on(file, cases=[CASE])) as suite:
+        work = time_one(suite, "copying.copying").work
+    assert work.moved is not None
+    assert work.moved > work.bytes
+
+
 def test_seconds_have_three_digits_and_a_unit():
     assert [seconds_text(s) for s in (1.5, 2e-4, 3e-8)] == ["1.5 s", "200 us", "30 ns"]
 

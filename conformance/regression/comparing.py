@@ -15,7 +15,6 @@ from kernelproof.conformance.regression.gate import judge
 from kernelproof.conformance.regression.outcome import Outcome, Policy
 from kernelproof.conformance.regression.revisions import Repository
 from kernelproof.conformance.regression.sides import (
-    COMPARED,
     Asked,
     SetupFailed,
     check_options,
@@ -36,13 +35,12 @@ def compare(
     head: str | None,
     paths: Sequence[str] = (),
     setup: str | None = None,
-    checks: Sequence[str] = COMPARED,
     written: Sequence[Path] = (),
 ) -> Outcome:
     """Judge two revisions, with progress on stderr. Raises what :func:`ending` turns into words.
 
     options: those of ``Settings``. base, head: revisions as they were named, if they were.
-    checks: kinds whose numbers are compared beside times. written: files that are no part of head.
+    written: files that are no part of head.
     """
     current = Path.cwd()
     asked = Asked(
@@ -51,7 +49,6 @@ def compare(
         read_paths(paths, repository.root, current),
         setup,
         options,
-        tuple(checks),
     )
     named = base is not None or head is not None
     check_options(asked, current, lambda file: named or repository.has_had(current / file))

@@ -27,7 +27,7 @@ class Asked:
 
     targets: files, from ``within``, the current folder's place in the repository, or modules.
     paths: folders of the repository with modules. setup: a command to run in each revision.
-    options: those of ``Settings``. checks: whose numbers are compared, beside times.
+    options: those of ``Settings``; of ``bench``, times alone are compared.
     """
 
     targets: tuple[str, ...]
@@ -35,7 +35,6 @@ class Asked:
     paths: tuple[str, ...] = ()
     setup: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    checks: tuple[str, ...] = COMPARED
 
 
 def read_targets(texts: Sequence[str], root: Path, current: Path) -> tuple[str, ...]:
@@ -196,8 +195,8 @@ class Side:
             return []
         self.results += [registered.result for registered in self.suite.registrations()]
         planned, outside = self.suite.plan()
-        self.outside += [result for result in outside if result.check in self._asked.checks]
-        return [each for each in planned if each.clause.check in self._asked.checks]
+        self.outside += [result for result in outside if result.check in COMPARED]
+        return [each for each in planned if each.clause.check in COMPARED]
 
     @property
     def unloaded(self) -> list[str]:

@@ -122,10 +122,10 @@ def _compare(targets: Sequence[str], options: Mapping[str, Any], base: str) -> i
     from kernelproof.conformance.regression.terminal import page
 
     def work() -> int:
-        usual = {"tier": "smoke", "seed": "0", "import_timeout": "60"}
+        usual = {"bench": True, "tier": "smoke", "seed": "0", "import_timeout": "60"}
         given = {**usual, **options}
         repository = Repository.around(Path.cwd())
-        outcome = compare(repository, targets, given, Policy(), base=base, head=None, checks=())
+        outcome = compare(repository, targets, given, Policy(), base=base, head=None)
         print(page(outcome, datetime.date.today(), apart=True))
         return outcome.code
 

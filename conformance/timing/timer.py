@@ -315,8 +315,10 @@ class Timer:
         ):
             return None
         counted = self._judge.check(implementation, worker, planned.backend, case, traffic[0])
-        known = counted.counts and counted.verdict in (Verdict.PASS, Verdict.FAIL)
-        return Counts.from_json(counted.counts).traffic if known and counted.counts else None
+        if not counted.counts or counted.verdict is Verdict.UNMEASURED:
+            return None
+        counts = Counts.from_json(counted.counts)
+        return None if counts.opaque else counts.traffic
 
     def _measure(self, worker: Worker, timed: Timed) -> Timed:
         planned, spec = timed.planned, timed.planned.implementation.spec
