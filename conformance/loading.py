@@ -84,12 +84,26 @@ def _import(target: Mapping[str, Any]) -> ModuleType:
     return module
 
 
+_opened: set[str] = set()
+
+
+def watch_sources() -> None:
+    """From now on, remember each Python file that is opened: one may be run without an import."""
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(arguments[0], str) and arguments[0].endswith(".py"):
+            _opened.add(os.path.abspath(arguments[0]))
+
+    sys.addaudithook(note)
+
+
 def imported_files(folder: str) -> list[str]:
-    """Files below a folder that modules of this process were read from, relative to it.
+    """Files below a folder that modules of this process were read from, relative to it, and sources
+    that were opened since :func:`watch_sources`.
 
     Those of kernelproof, which judges, are no target's.
     """
-    files = {
+    files = _opened | {
         getattr(module, "__file__", None)
         for name, module in list(sys.modules.items())
         if name.partition(".")[0] not in _OURS

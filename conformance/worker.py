@@ -33,6 +33,7 @@ from kernelproof.conformance.loading import (
     first_line,
     imported_files,
     load_target,
+    watch_sources,
 )
 from kernelproof.conformance.meters.counts import METER_VERSION
 from kernelproof.conformance.running import Poison, Run
@@ -63,6 +64,7 @@ def main() -> None:
         install()
     if arguments.memory and arguments.backend != "cuda":
         resource.setrlimit(resource.RLIMIT_AS, (arguments.memory, arguments.memory))
+    watch_sources()
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     with Poison():  # what torch sets up at first use (an environment variable) is nobody's change
         torch.empty(1)

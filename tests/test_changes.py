@@ -141,7 +141,8 @@ def test_a_time_names_its_commits_and_sizes_in_seconds():
 def test_an_accepted_change_of_a_time_starts_a_segment_in_which_steps_are_looked_for():
     whole = trajectory("time", times(14, (30, 0.03), (45, 0.05)))
     points = list(whole.points)
-    points[30] = replace(points[30], verdicts=("accepted slower",))
+    for place in (30, 32):  # two commits of one branch, both compared with c29
+        points[place] = replace(points[place], verdicts=("accepted slower",))
     found = changes_of(replace(whole, points=points))
     assert [(each.after, each.accepted) for each in found] == [("c30", True), ("c45", False)]
     assert found[0].values[1] / found[0].values[0] == pytest.approx(1.03, abs=0.01)

@@ -328,6 +328,17 @@ def test_what_is_imported_only_where_times_are_measured_is_code_that_changed(tmp
     assert (found.word, found.control, run.code) == (Word.SLOWER, False, 1)
 
 
+def test_a_source_that_is_run_without_an_import_is_code_that_changed(tmp_path):
+    made = make_repo(tmp_path)
+    reads = "from pathlib import Path\nexec(Path(__file__).with_name('how.py').read_text())\n"
+    made.commit(
+        how="def product(a, b): return a @ b", kernels=reads + products(mine="product(a, b)")
+    )
+    made.write(how="def product(a, b): return (a @ b)")
+    run = gate(made, "kernels.py", stopwatch=Forged(factors={"mine": 1.2}))
+    assert Word.SLOWER in {f.word for f in run.findings}
+
+
 def test_a_setup_that_fails_is_told_with_the_end_of_its_output(tmp_path):
     made = make_repo(tmp_path)
     made.commit(kernels=products(mine="a @ b"))

@@ -109,8 +109,10 @@ def changes_of(trajectory: Trajectory, budget: float = BUDGET) -> list[Change]:
     bounds = [0, *sorted(steps), len(x)]
     levels = [float(np.exp(np.median(x[a:b]))) for a, b in pairwise(bounds)]
     return [
-        _change(trajectory, points, place, sides, steps[place])
-        for place, sides in zip(sorted(steps), pairwise(levels), strict=True)
+        _change(trajectory, points, place, (before, after), steps[place])
+        for place, (before, after) in zip(sorted(steps), pairwise(levels), strict=True)
+        # several commits of a branch may each have been accepted beside the same base
+        if steps[place] or abs(np.log(after / before)) >= np.log1p(budget)
     ]
 
 

@@ -32,8 +32,8 @@ DEVIATIONS = 3.0
 SENT = 1e8
 """Bytes per second that outputs larger than the trusted worker's travel back, at least."""
 BESIDE = 1.5
-"""How many times longer than the trusted worker another may take to lay out a call: caches are as its
-own calls left them. Of 36 kernels the median took 0.7 times as long, nine of ten at most 1.4."""
+"""How many times longer than the trusted worker another may take to lay out a call: caches are as
+its own calls left them. Of 36 kernels the median took 0.7 times as long, nine of ten below 1.4."""
 HIDDEN = 0.25
 """Part of the timed seconds that may go unseen: a claim closer than this is not told from noise."""
 
