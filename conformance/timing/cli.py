@@ -56,7 +56,7 @@ def bench(
 
     Results are verified; where they are wrong, or a clock is, there is no time and the exit code
     is 1. With --base, the working tree and that revision are timed in turns, in fresh processes,
-    and judged as by gate, which compares counts and errors as well.
+    for minutes, and judged as by gate, which compares counts and errors as well.
     """
     import pytest
 
