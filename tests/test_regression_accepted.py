@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import tomllib
+from dataclasses import replace
 
 import pytest
 from gating import TODAY, finding, series
@@ -57,6 +58,13 @@ def test_the_history_keeps_that_a_change_was_accepted():
     measured = [Measurement(series(), 120.0), Measurement(series("flops"), 1.0)]
     found = [finding(Word.MORE, accepted="padding"), finding(Word.PASS, "flops")]
     assert [each.verdict for each in with_verdicts(measured, found)] == ["accepted more", "pass"]
+
+
+def test_the_verdict_on_a_time_is_that_of_its_ratio_to_the_yardstick():
+    of_time = finding(Word.SLOWER, "time", accepted="rounds twice")
+    ratio = Measurement(replace(of_time.series, metric="yardstick"), 1.2)
+    [kept] = with_verdicts([ratio], [of_time])
+    assert kept.verdict == "accepted slower"
 
 
 def test_an_entry_accepts_the_change_that_it_describes(tmp_path):

@@ -162,8 +162,14 @@ def _explained(timed: Finding, exact: Sequence[Finding]) -> Finding:
 def with_verdicts(
     measured: Iterable[Measurement], findings: Iterable[Finding]
 ) -> list[Measurement]:
-    """Measurements with the gate's verdict on their series, and whether it was accepted."""
+    """Measurements with the gate's verdict on their series, and whether it was accepted; what the
+    gate says of a time holds for it in units of the yardstick."""
     words = {f.series: f"{ACCEPTED * bool(f.accepted)}{f.word}" for f in findings}
+    words |= {
+        replace(series, metric="yardstick"): word
+        for series, word in words.items()
+        if series.metric == "time"
+    }
     return [replace(each, verdict=words.get(each.series, "")) for each in measured]
 
 
